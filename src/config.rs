@@ -1,0 +1,180 @@
+//! Where things are, and the configuration file.
+//!
+//! All three binaries honour `VGPUD_ROOT` (everything below another directory; for tests and
+//! rehearsals), `VGPUD_SOCKET` and `VGPUD_LIBVIRT_URI`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::model::PciId;
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file exists and cannot be read.
+    #[error("cannot read configuration {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("configuration {path} is not valid")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// Where things are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    root: PathBuf,
+    rehearsal: bool,
+    socket: PathBuf,
+    libvirt_uri: String,
+}
+
+impl Paths {
+    /// Reads the environment.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let root = var("VGPUD_ROOT").map(PathBuf::from);
+        let socket = var("VGPUD_SOCKET").map(PathBuf::from);
+        let uri = var("VGPUD_LIBVIRT_URI").map(|uri| uri.to_string_lossy().into_owned());
+        Self::new(root, socket, uri)
+    }
+
+    /// Creates the paths from what the environment says; `None` takes the default.
+    #[must_use]
+    pub fn new(root: Option<PathBuf>, socket: Option<PathBuf>, libvirt_uri: Option<String>) -> Self {
+        let rehearsal = root.is_some();
+        let default_uri = if rehearsal { "none" } else { "qemu:///system" };
+        let root = root.unwrap_or_else(|| PathBuf::from("/"));
+        Self {
+            socket: socket.unwrap_or_else(|| root.join("run/vgpud/vgpud.sock")),
+            libvirt_uri: libvirt_uri.unwrap_or_else(|| default_uri.to_owned()),
+            rehearsal,
+            root,
+        }
+    }
+
+    /// Returns the directory that stands for `/`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns whether `VGPUD_ROOT` is set: not the real host.
+    #[must_use]
+    pub const fn is_rehearsal(&self) -> bool {
+        self.rehearsal
+    }
+
+    /// Returns the service's socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Returns the libvirt URI: a real one, `none`, or `dir:PATH`.
+    #[must_use]
+    pub fn libvirt_uri(&self) -> &str {
+        &self.libvirt_uri
+    }
+
+    /// Returns the file that lists our UUIDs and VF addresses, one a line, for the hook.
+    #[must_use]
+    pub fn owned(&self) -> PathBuf {
+        self.root.join("run/vgpud/owned")
+    }
+
+    /// Returns the runtime directory.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.root.join("run/vgpud")
+    }
+
+    /// Returns the directory of the database.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.root.join("var/lib/vgpud")
+    }
+
+    /// Returns the configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.root.join("etc/vgpud/vgpud.toml")
+    }
+
+    /// Returns the template directories: the admin's own, then the packaged one.
+    #[must_use]
+    pub fn template_dirs(&self) -> [PathBuf; 2] {
+        [self.root.join("etc/vgpud/xml-templates"), self.root.join("usr/share/vgpud/xml-templates")]
+    }
+}
+
+/// `/etc/vgpud/vgpud.toml`. Unknown keys are refused; an absent file is the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Which devices are looked at.
+    pub devices: Devices,
+}
+
+/// Which devices are looked at besides display-class and mdev-capable ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Devices {
+    /// PCI ids of further PFs that vgpud manages, e.g. `["8086:10c9"]`.
+    pub include: BTreeSet<PciId>,
+}
+
+impl Config {
+    /// Reads the configuration file.
+    ///
+    /// # Errors
+    /// When the file exists and cannot be read, is not TOML, or has unknown keys.
+    pub fn load(paths: &Paths) -> Result<Self, ConfigError> {
+        let path = paths.config_file();
+        #[expect(clippy::disallowed_methods, reason = "the one reader of the configuration file")]
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(ConfigError::Read { path, source }),
+        };
+        toml::from_str(&text).map_err(|source| ConfigError::Parse { path, source: Box::new(source) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_moves_everything_and_turns_libvirt_off() {
+        let paths = Paths::new(Some("/tmp/x".into()), None, None);
+        assert_eq!(paths.socket(), Path::new("/tmp/x/run/vgpud/vgpud.sock"));
+        assert_eq!(paths.libvirt_uri(), "none");
+        assert!(paths.is_rehearsal());
+        assert_eq!(Paths::new(None, None, None).libvirt_uri(), "qemu:///system");
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_their_place() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let paths = Paths::new(Some(dir.path().into()), None, None);
+        assert_eq!(Config::load(&paths).expect("absent file"), Config::default());
+        std::fs::create_dir_all(dir.path().join("etc/vgpud")).expect("directory");
+        #[expect(clippy::disallowed_methods, reason = "test fixture")]
+        std::fs::write(paths.config_file(), "[devices]\ninclud = []\n").expect("file");
+        let error = Config::load(&paths).expect_err("unknown key");
+        assert!(format!("{:?}", error).contains("includ"), "{error:?}");
+    }
+}

@@ -1,0 +1,16 @@
+//! vgpud: declare a vGPU profile, attach it to a libvirt domain, start the domain; the slice is made
+//! on the best of the host's GPUs at that moment and given back when the domain stops.
+//!
+//! Three towers stand on one ground floor. The hardware tower ([`sysfs`], [`vfio`], [`uevent`],
+//! [`nvml`], [`backend`], [`inventory`]) reads and changes the kernel's devices. The pure tower
+//! ([`profile`], [`placement`], [`plan`], [`domain_xml`]) decides. The state tower ([`ledger`])
+//! remembers what was promised. They do not know each other; only [`engine`] sees all three. The
+//! ground floor is [`model`]. Above the engine are the faces: [`api`], [`cli`] and [`hook`], which
+//! speak [`wire`].
+//!
+//! `docs/architecture.md` holds the drawing and the laws; `tests/rooms.rs` checks the arrows.
+
+pub mod clock;
+pub mod config;
+pub mod model;
+pub mod wire;

@@ -1,0 +1,28 @@
+//! The nouns: addresses, ids, sizes, the snapshot of a host, allocations.
+//!
+//! Everything here is parsed once at the edge, holds no handle on anything, and does no I/O.
+
+mod allocation;
+mod error;
+mod holder;
+mod id;
+mod pci;
+mod profile;
+mod size;
+mod snapshot;
+mod step;
+
+pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, Realized};
+pub use error::{Kind, Refusal};
+pub use holder::Holder;
+pub use id::{
+    AllocationId, BootId, DeviceName, DomainUuid, GpuId, IdError, IommuGroupId, MdevTypeId, MdevUuid,
+    ProfileName, RunId,
+};
+pub use pci::{PciAddress, PciId};
+pub use profile::{Policy, Profile, Wish};
+pub use size::{Framebuffer, SizeError};
+pub use snapshot::{
+    BackendKind, Gpu, HostSnapshot, Link, Mdev, MdevParent, MdevType, PciFacts, ScanProblem, Sriov, Vf,
+};
+pub use step::Step;

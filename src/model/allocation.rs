@@ -1,0 +1,119 @@
+//! A promise to one domain, and what was made in the kernel for it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    AllocationId, BootId, DeviceName, DomainUuid, GpuId, MdevTypeId, MdevUuid, PciAddress, PciId,
+    ProfileName, RunId,
+};
+
+/// What the domain's XML names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// A mediated device by UUID; the parent is chosen when the domain starts.
+    Mdev(MdevUuid),
+    /// A virtual function by address.
+    Vf(PciAddress),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mdev(uuid) => f.pad(&uuid.to_string()),
+            Self::Vf(address) => f.pad(&address.to_string()),
+        }
+    }
+}
+
+impl Device {
+    /// Returns which kind of hostdev names it.
+    #[must_use]
+    pub const fn kind(self) -> DeviceKind {
+        match self {
+            Self::Mdev(_) => DeviceKind::Mdev,
+            Self::Vf(_) => DeviceKind::Pci,
+        }
+    }
+}
+
+/// The kind of `<hostdev>`; never changes for an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// `type='mdev'`.
+    Mdev,
+    /// `type='pci'`.
+    Pci,
+}
+
+/// A domain as far as we need to know it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DomainRef {
+    /// Identity.
+    pub uuid: DomainUuid,
+    /// Last known name; for people.
+    pub name: String,
+}
+
+/// Where in its life an allocation is; what the ledger stores. Whether a slice exists is derived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AllocationState {
+    /// Promised, but no domain XML has shown it yet; taken back when the lease ends.
+    Leased,
+    /// The domain's XML shows it.
+    Attached,
+    /// The domain is gone from libvirt or its XML no longer shows it; freed when the grace period ends.
+    Orphaned,
+}
+
+impl fmt::Display for AllocationState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Leased => "leased",
+            Self::Attached => "attached",
+            Self::Orphaned => "orphaned",
+        })
+    }
+}
+
+/// A promise to one domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// Its id; also in the hostdev's user alias.
+    pub id: AllocationId,
+    /// Whose it is.
+    pub domain: DomainRef,
+    /// The profile it follows at its next start.
+    pub profile: ProfileName,
+    /// What the XML names.
+    pub device: Device,
+    /// Where in its life it is.
+    pub state: AllocationState,
+    /// When a lease or grace period ends: seconds since the epoch. `None` when nothing ends.
+    pub until: Option<i64>,
+}
+
+/// What was made in the kernel for an allocation: one record while the slice exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Realized {
+    /// Whose slice.
+    pub allocation: AllocationId,
+    /// What exists.
+    pub device: Device,
+    /// On which GPU.
+    pub gpu: GpuId,
+    /// The mdev parent, or the PF of a VF, by its name in this boot.
+    pub parent: DeviceName,
+    /// The type of an mdev.
+    pub mdev_type: Option<MdevTypeId>,
+    /// The id of a VF.
+    pub vf_id: Option<PciId>,
+    /// The boot in which it was made; another one voids the record.
+    pub boot_id: BootId,
+    /// The run it was made for.
+    pub run: RunId,
+}

@@ -1,0 +1,99 @@
+//! The admin's named wish.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Framebuffer, IdError, PciId, ProfileName};
+
+/// What a profile asks for. Exactly one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wish {
+    /// An mdev type, by its id (`nvidia-558`) or by the driver's name (`NVIDIA A40-4Q`).
+    Type(String),
+    /// The smallest type with at least this framebuffer, on any vendor's GPU.
+    Framebuffer(Framebuffer),
+    /// A virtual function with this PCI id.
+    Vf(PciId),
+}
+
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Type(name) => write!(f, "type {name}"),
+            Self::Framebuffer(size) => write!(f, "framebuffer {size}"),
+            Self::Vf(id) => write!(f, "VF {id}"),
+        }
+    }
+}
+
+/// How a parent is chosen. Names that no engine of this version knows are refused, never ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Policy {
+    /// The parent with the most free of the type wins; ties by name.
+    #[default]
+    MostFree,
+}
+
+impl Policy {
+    /// The names that are accepted, for messages and help.
+    pub const NAMES: &'static [&'static str] = &["most-free"];
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MostFree => f.pad("most-free"),
+        }
+    }
+}
+
+impl FromStr for Policy {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match text {
+            "most-free" => Ok(Self::MostFree),
+            _ => Err(IdError::new("placement policy of this version (most-free)", text)),
+        }
+    }
+}
+
+impl TryFrom<String> for Policy {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<Policy> for String {
+    fn from(policy: Policy) -> Self {
+        policy.to_string()
+    }
+}
+
+/// A profile as stored and as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Its name.
+    pub name: ProfileName,
+    /// What it asks for.
+    pub wish: Wish,
+    /// The admin's label for the kind of work, e.g. `graphics`; shown, and used by placement once it separates classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<ProfileName>,
+    /// How the parent is chosen.
+    #[serde(default)]
+    pub policy: Policy,
+    /// `display='on'` in the hostdev; needs a graphics device in the domain.
+    #[serde(default)]
+    pub display: bool,
+    /// `ramfb='on'` in the hostdev; needs `display`.
+    #[serde(default)]
+    pub ramfb: bool,
+}

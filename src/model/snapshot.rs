@@ -1,0 +1,232 @@
+//! One complete reading of the host.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    BootId, DeviceName, Framebuffer, GpuId, Holder, IommuGroupId, MdevTypeId, MdevUuid, PciAddress, PciId,
+};
+
+/// Everything that was read from the host at one moment. Immutable once made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostSnapshot {
+    /// The kernel's boot id, when it could be read.
+    pub boot_id: Option<BootId>,
+    /// Devices sorted by name; empty on a host without any.
+    pub gpus: Vec<Gpu>,
+    /// What could not be read; each costs only its own device.
+    pub problems: Vec<ScanProblem>,
+}
+
+/// One thing that a scan could not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanProblem {
+    /// The device it belongs to, when known.
+    pub device: Option<DeviceName>,
+    /// What was tried, on what, and the error, in one line.
+    pub text: String,
+}
+
+/// Which kernel road makes slices on a device. Read from sysfs, never guessed from the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendKind {
+    /// Mediated devices made by UUID on the device or on its VFs.
+    Mdev,
+    /// Plain SR-IOV virtual functions bound to a VFIO driver.
+    Sriov,
+    /// Nothing can be made; the reason says why.
+    None,
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Mdev => "mdev",
+            Self::Sriov => "sriov",
+            Self::None => "none",
+        })
+    }
+}
+
+/// A physical device that slices are made on: a GPU, or any mdev parent or PF the admin listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// Stable identity; what the ledger keeps.
+    pub id: GpuId,
+    /// Name in sysfs now: the PCI address, or a word such as `mtty`.
+    pub name: DeviceName,
+    /// Directory below the root, e.g. `sys/devices/pci0000:00/0000:00:03.0`.
+    pub path: String,
+    /// PCI facts; `None` for a virtual device.
+    pub pci: Option<PciFacts>,
+    /// The bound host driver.
+    pub driver: Option<String>,
+    /// NUMA node; `None` when the host has one node or the firmware does not say.
+    pub numa_node: Option<u32>,
+    /// IOMMU group; `None` without an IOMMU or for a virtual device.
+    pub iommu_group: Option<IommuGroupId>,
+    /// How slices are made here.
+    pub backend: BackendKind,
+    /// Why that backend, as a sentence that names the attribute that decided.
+    pub backend_reason: String,
+    /// SR-IOV state of a PF.
+    pub sriov: Option<Sriov>,
+    /// The mdev parents on this device: itself, or its VFs. Sorted by name.
+    pub parents: Vec<MdevParent>,
+}
+
+/// What PCI says of a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PciFacts {
+    /// Where it is now.
+    pub address: PciAddress,
+    /// Vendor and device id.
+    pub id: PciId,
+    /// Subsystem vendor and device id.
+    pub subsystem: PciId,
+    /// 24-bit class code, e.g. 0x030200.
+    pub class: u32,
+    /// Vendor's name from the PCI id list, or the number.
+    pub vendor_name: String,
+    /// Device's name from the PCI id list, or the number.
+    pub device_name: String,
+    /// Link now and possible; `None` when the function is not PCI Express or does not say.
+    pub link: Option<Link>,
+}
+
+/// PCI Express link. GPUs train down when idle: compare by the maximum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Speed now, as the kernel prints it (`16.0 GT/s PCIe`).
+    pub speed: String,
+    /// Lanes now.
+    pub width: u32,
+    /// Highest speed of the function.
+    pub max_speed: String,
+    /// Most lanes of the function.
+    pub max_width: u32,
+}
+
+/// SR-IOV state of a PF.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sriov {
+    /// `sriov_totalvfs`: what the PF can have at most.
+    pub total: u32,
+    /// Number of `virtfnN` links: what is enabled now. `sriov_numvfs` is not read: it takes the device lock.
+    pub enabled: u32,
+    /// PCI device id that the VFs will have (`sriov_vf_device`, with the PF's vendor).
+    pub vf_id: Option<PciId>,
+    /// Whether new VFs are given to host drivers (`sriov_drivers_autoprobe`).
+    pub autoprobe: Option<bool>,
+    /// The enabled VFs by number.
+    pub vfs: Vec<Vf>,
+}
+
+/// One virtual function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vf {
+    /// N of the PF's `virtfnN` link.
+    pub index: u32,
+    /// Where it is.
+    pub address: PciAddress,
+    /// Vendor and device id, read from the VF itself.
+    pub id: PciId,
+    /// The bound driver.
+    pub driver: Option<String>,
+    /// Whether a VFIO driver owns it (`vfio-dev/` exists).
+    pub vfio: bool,
+    /// IOMMU group.
+    pub iommu_group: Option<IommuGroupId>,
+    /// NUMA node.
+    pub numa_node: Option<u32>,
+    /// Who uses it now. Empty when nobody does, or when this reader may not look into other processes.
+    pub holders: Vec<Holder>,
+}
+
+/// A device that offers mdev types.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MdevParent {
+    /// Name in sysfs: the PF's or VF's address, or a word.
+    pub name: DeviceName,
+    /// Directory below the root.
+    pub path: String,
+    /// Types in the driver's order of names.
+    pub types: Vec<MdevType>,
+    /// Mediated devices that exist, sorted by UUID.
+    pub mdevs: Vec<Mdev>,
+}
+
+/// A kind of mediated device that a parent offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MdevType {
+    /// Directory name.
+    pub id: MdevTypeId,
+    /// The driver's name for people, e.g. `GRID T4-4Q`.
+    pub name: String,
+    /// `vfio-pci`, `vfio-ccw`, `vfio-ap`, …
+    pub device_api: String,
+    /// The driver's description, when it has one.
+    pub description: Option<String>,
+    /// Framebuffer of one instance, when the description says.
+    pub framebuffer: Option<Framebuffer>,
+    /// Virtual display heads, when the description says.
+    pub heads: Option<u32>,
+    /// Most instances on one GPU, when the description says.
+    pub max_instances: Option<u32>,
+    /// How many can be created now (`available_instances`).
+    pub available: u32,
+}
+
+/// One mediated device on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mdev {
+    /// Its name.
+    pub uuid: MdevUuid,
+    /// Its type.
+    pub mdev_type: MdevTypeId,
+    /// Its IOMMU group.
+    pub iommu_group: Option<IommuGroupId>,
+    /// Who has it open. Empty when nobody has, or when this reader may not look into other processes.
+    pub holders: Vec<Holder>,
+}
+
+impl HostSnapshot {
+    /// Returns every mdev parent with its GPU, in the snapshot's order.
+    pub fn parents(&self) -> impl Iterator<Item = (&Gpu, &MdevParent)> {
+        self.gpus.iter().flat_map(|gpu| gpu.parents.iter().map(move |parent| (gpu, parent)))
+    }
+
+    /// Returns every VF with its PF, in the snapshot's order.
+    pub fn vfs(&self) -> impl Iterator<Item = (&Gpu, &Vf)> {
+        self.gpus
+            .iter()
+            .flat_map(|gpu| gpu.sriov.iter().flat_map(move |sriov| sriov.vfs.iter().map(move |vf| (gpu, vf))))
+    }
+
+    /// Finds a mediated device by UUID.
+    #[must_use]
+    pub fn mdev(&self, uuid: MdevUuid) -> Option<(&Gpu, &MdevParent, &Mdev)> {
+        self.parents().find_map(|(gpu, parent)| {
+            parent.mdevs.iter().find(|mdev| mdev.uuid == uuid).map(|mdev| (gpu, parent, mdev))
+        })
+    }
+
+    /// Finds a VF by address.
+    #[must_use]
+    pub fn vf(&self, address: PciAddress) -> Option<(&Gpu, &Vf)> {
+        self.vfs().find(|(_, vf)| vf.address == address)
+    }
+
+    /// Finds a GPU by identity, sysfs name or PCI address.
+    #[must_use]
+    pub fn gpu(&self, name: &str) -> Option<&Gpu> {
+        let address = name.parse::<PciAddress>().ok();
+        self.gpus.iter().find(|gpu| {
+            gpu.id.as_str() == name
+                || gpu.name.as_str() == name
+                || (address.is_some() && gpu.pci.as_ref().map(|pci| pci.address) == address)
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! One change in the kernel.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{DeviceName, MdevTypeId, MdevUuid, PciAddress};
+
+/// One kernel change. Written into an intent before it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// Make a mediated device. Reverse: [`Step::RemoveMdev`].
+    CreateMdev {
+        /// The parent's name in sysfs.
+        parent: DeviceName,
+        /// The type's directory.
+        mdev_type: MdevTypeId,
+        /// The new device's name.
+        uuid: MdevUuid,
+    },
+    /// Take a mediated device away. Reverse: [`Step::CreateMdev`] with the type it had.
+    RemoveMdev {
+        /// The device's name.
+        uuid: MdevUuid,
+    },
+    /// Bring a PF to `count` VFs, through 0 where the kernel demands it, autoprobe off, each VF on
+    /// its VFIO driver. Reverse: the same with `before`.
+    SetVfs {
+        /// The PF.
+        pf: PciAddress,
+        /// VFs wanted.
+        count: u32,
+        /// VFs there before.
+        before: u32,
+    },
+    /// Give a VF to its VFIO driver. Reverse: none; a VF of a managed PF stays there.
+    BindVf {
+        /// The VF.
+        vf: PciAddress,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateMdev { parent, mdev_type, uuid } => {
+                write!(f, "create mdev {uuid} of type {mdev_type} on {parent}")
+            }
+            Self::RemoveMdev { uuid } => write!(f, "remove mdev {uuid}"),
+            Self::SetVfs { pf, count, before } => write!(f, "set VFs of {pf} from {before} to {count}"),
+            Self::BindVf { vf } => write!(f, "bind VF {vf} to its VFIO driver"),
+        }
+    }
+}
