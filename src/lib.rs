@@ -12,5 +12,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod failpoint;
+pub mod ledger;
 pub mod model;
 pub mod wire;

@@ -16,8 +16,8 @@ pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef,
 pub use error::{Kind, Refusal};
 pub use holder::Holder;
 pub use id::{
-    AllocationId, BootId, DeviceName, DomainUuid, GpuId, IdError, IommuGroupId, MdevTypeId, MdevUuid,
-    ProfileName, RunId,
+    AllocationId, BootId, DeviceName, DomainUuid, GpuId, HelperId, IdError, IommuGroupId, MdevTypeId,
+    MdevUuid, ProfileName, RunId,
 };
 pub use pci::{PciAddress, PciId};
 pub use profile::{Policy, Profile, Wish};
