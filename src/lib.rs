@@ -14,5 +14,6 @@ pub mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod ledger;
+pub mod libvirt;
 pub mod model;
 pub mod wire;
