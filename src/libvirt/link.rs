@@ -58,7 +58,7 @@ impl Link {
         let (answer, wait) = mpsc::sync_channel(1);
         let boxed: Job = Box::new(move |host| {
             // A caller that no longer waits has had its deadline.
-            let _ = answer.send(host.and_then(job));
+            answer.send(host.and_then(job)).unwrap_or_default();
         });
         let late = VirtError::Deadline { act, seconds: deadline.as_secs() };
         self.jobs.send(boxed).map_err(|_| late.clone())?;
