@@ -12,5 +12,9 @@
 
 pub mod clock;
 pub mod config;
+pub mod domain_xml;
 pub mod model;
+pub mod placement;
+pub mod plan;
+pub mod profile;
 pub mod wire;
