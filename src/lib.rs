@@ -12,8 +12,11 @@
 
 pub mod clock;
 pub mod config;
-pub mod failpoint;
+pub mod domain_xml;
 pub mod ledger;
 pub mod libvirt;
 pub mod model;
+pub mod placement;
+pub mod plan;
+pub mod profile;
 pub mod wire;
