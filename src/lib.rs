@@ -10,7 +10,14 @@
 //!
 //! `docs/architecture.md` holds the drawing and the laws; `tests/rooms.rs` checks the arrows.
 
+pub mod backend;
 pub mod clock;
 pub mod config;
+pub mod failpoint;
+pub mod inventory;
 pub mod model;
+pub mod nvml;
+pub mod sysfs;
+pub mod uevent;
+pub mod vfio;
 pub mod wire;
