@@ -10,6 +10,7 @@
 //!
 //! `docs/architecture.md` holds the drawing and the laws; `tests/rooms.rs` checks the arrows.
 
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
