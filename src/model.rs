@@ -12,15 +12,15 @@ mod size;
 mod snapshot;
 mod step;
 
-pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, Realized};
-pub use error::{Kind, Refusal};
+pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
+pub use error::{Kind, Refusal, one_line};
 pub use holder::Holder;
 pub use id::{
     AllocationId, BootId, DeviceName, DomainUuid, GpuId, IdError, IommuGroupId, MdevTypeId, MdevUuid,
     ProfileName, RunId,
 };
 pub use pci::{PciAddress, PciId};
-pub use profile::{Policy, Profile, Wish};
+pub use profile::{Candidate, Policy, Profile, Wish};
 pub use size::{Framebuffer, SizeError};
 pub use snapshot::{
     BackendKind, Gpu, HostSnapshot, Link, Mdev, MdevParent, MdevType, PciFacts, ScanProblem, Sriov, Vf,

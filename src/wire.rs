@@ -11,7 +11,7 @@ use crate::model::{
     Allocation, AllocationId, Device, DeviceName, DomainUuid, Gpu, GpuId, Holder, MdevTypeId, MdevUuid,
     Profile, ProfileName, RunId, ScanProblem,
 };
-pub use crate::model::{Kind, Refusal};
+pub use crate::model::{Candidate, HookDevice, Kind, Refusal};
 
 /// Whose a slice is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,21 +115,6 @@ pub struct Changed {
     pub change: Change,
     /// What changed, one sentence each.
     pub notes: Vec<String>,
-}
-
-/// One candidate of an explanation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Candidate {
-    /// The mdev parent or PF.
-    pub parent: DeviceName,
-    /// The GPU it is on.
-    pub gpu: GpuId,
-    /// The type that would be made, when one matches.
-    pub mdev_type: Option<MdevTypeId>,
-    /// How many can be served now; types of one parent share its memory, so counts do not add up over types.
-    pub possible: u32,
-    /// Why none, when `possible` is 0; one sentence.
-    pub reason: Option<String>,
 }
 
 /// Answer of `GET /v1/profiles/NAME/explain`.
@@ -283,15 +268,6 @@ pub enum HookOp {
     Release,
     /// `reconnect begin`: libvirtd restarted and the guest runs.
     Reconnect,
-}
-
-/// A hostdev of the domain's XML that is, or claims to be, ours.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookDevice {
-    /// The allocation of its alias.
-    pub allocation: Option<AllocationId>,
-    /// What it names.
-    pub device: Device,
 }
 
 /// Body of `POST /v1/hook`.

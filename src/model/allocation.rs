@@ -97,6 +97,15 @@ pub struct Allocation {
     pub until: Option<i64>,
 }
 
+/// A hostdev of the domain's XML that is, or claims to be, ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookDevice {
+    /// The allocation of its alias.
+    pub allocation: Option<AllocationId>,
+    /// What it names.
+    pub device: Device,
+}
+
 /// What was made in the kernel for an allocation: one record while the slice exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Realized {

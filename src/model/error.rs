@@ -93,6 +93,18 @@ impl Refusal {
     }
 }
 
+/// Makes one bounded line of a text that came from outside: control characters become `?`, and what is
+/// longer than `most` characters ends in `…`.
+#[must_use]
+pub fn one_line(text: &str, most: usize) -> String {
+    let mut chars = text.trim_end().chars();
+    let mut line: String = chars.by_ref().take(most).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if chars.next().is_some() {
+        line.push('…');
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +118,12 @@ mod tests {
         assert!(!exits.contains(&0) && !exits.contains(&1), "0 is success, 1 is clap's and panic's");
         assert_eq!(NoCapacity.http_status(), 507);
         assert_eq!(Conflict.http_status(), 409);
+    }
+
+    #[test]
+    fn foreign_text_becomes_one_bounded_line() {
+        assert_eq!(one_line("a\nb\u{1b}[31m\n", 80), "a?b?[31m");
+        assert_eq!(one_line("abcdef", 3), "abc…");
+        assert_eq!(one_line("abc", 3), "abc");
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Framebuffer, IdError, PciId, ProfileName};
+use crate::model::{DeviceName, Framebuffer, GpuId, IdError, MdevTypeId, PciId, ProfileName};
 
 /// What a profile asks for. Exactly one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,4 +96,19 @@ pub struct Profile {
     /// `ramfb='on'` in the hostdev; needs `display`.
     #[serde(default)]
     pub ramfb: bool,
+}
+
+/// One candidate of an explanation: what a parent could give a profile now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The mdev parent or PF.
+    pub parent: DeviceName,
+    /// The GPU it is on.
+    pub gpu: GpuId,
+    /// The type that would be made, when one matches.
+    pub mdev_type: Option<MdevTypeId>,
+    /// How many can be served now; types of one parent share its memory, so counts do not add up over types.
+    pub possible: u32,
+    /// Why none, when `possible` is 0; one sentence.
+    pub reason: Option<String>,
 }

@@ -1,0 +1,16 @@
+//! A domain's XML: which hostdevs it has, which of them are ours, and the hostdev that is written into it.
+//!
+//! XML that comes in is hostile: it has a size, a depth and a number of nodes, DTDs are refused, and every
+//! fault is one line. XML that goes out is written by a writer that escapes, from templates that an admin
+//! can read and replace.
+
+mod guard;
+mod ours;
+mod owned;
+mod read;
+mod template;
+
+pub use ours::{OursError, ours};
+pub use owned::OwnedSet;
+pub use read::{DomainXml, DomainXmlError, Hostdev, MAX_XML, Source, mentions_hostdev, read};
+pub use template::{Options, TemplateError, Templates};

@@ -1,0 +1,177 @@
+//! Choosing where slices are made. Functions of their arguments: no I/O, no clock, no randomness; the
+//! same host gives the same answer in whatever order it was read.
+//!
+//! All slices of one request are chosen together, all or none. A refusal is true for what was read: it is
+//! given only when no assignment exists in which every type of every parent stays within what it has
+//! left. Types of one parent share its memory, which only the driver can count; so the kernel has the
+//! last word, and its refusal comes back as a [`Barred`] for the next try.
+
+mod matching;
+mod offer;
+mod refusal;
+mod vf;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use refusal::{NoPlacement, Passed};
+pub use vf::choose_vf;
+
+use crate::model::{
+    AllocationId, Candidate, Device, DeviceName, GpuId, HostSnapshot, Kind, MdevTypeId, MdevUuid, PciId,
+    Profile, Wish,
+};
+use crate::placement::matching::Seats;
+use crate::placement::offer::{Offer, offers};
+
+/// One slice that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// For which allocation.
+    pub allocation: AllocationId,
+    /// By which profile.
+    pub profile: Profile,
+    /// What the domain's XML names.
+    pub device: Device,
+}
+
+/// Where one slice will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// For which allocation.
+    pub allocation: AllocationId,
+    /// What the domain's XML names.
+    pub device: Device,
+    /// On which GPU.
+    pub gpu: GpuId,
+    /// The mdev parent, or the PF of a VF.
+    pub parent: DeviceName,
+    /// The type of an mdev.
+    pub mdev_type: Option<MdevTypeId>,
+    /// The id of a VF.
+    pub vf_id: Option<PciId>,
+    /// Whether the VF must first be given to its VFIO driver.
+    pub bind: bool,
+}
+
+/// Whose a slice that exists is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The allocation.
+    pub allocation: AllocationId,
+    /// The domain's name.
+    pub domain: String,
+}
+
+/// The slices that exist and are ours: the realized records, by device. A stopped domain's allocation
+/// has none, so it is not in here. A device that is not in here is foreign or free.
+pub type Owners = BTreeMap<Device, Owner>;
+
+/// Something that must not be chosen now, whatever the snapshot says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Barred {
+    /// The mdev parent or PF.
+    pub parent: DeviceName,
+    /// Only this type of it; `None` is all of it.
+    pub mdev_type: Option<MdevTypeId>,
+    /// Why, as a clause that follows the parent's name: `its driver answered ENOSPC`.
+    pub reason: String,
+}
+
+/// Chooses a place for each want. The answer is in the order of `wants`.
+///
+/// With [`most-free`](crate::model::Policy::MostFree) an mdev goes to the parent with the most of its type
+/// left, less what this request already put there; ties by the parent's name. A want that names a VF gets
+/// that VF.
+///
+/// # Errors
+/// When not all of them can be had: then none is.
+pub fn choose(
+    wants: &[Want],
+    snapshot: &HostSnapshot,
+    owners: &Owners,
+    barred: &[Barred],
+) -> Result<Vec<Choice>, NoPlacement> {
+    check_devices(wants, snapshot, owners)?;
+    let mut choices: Vec<Option<Choice>> = vf::named(wants, snapshot, owners, barred)?;
+    let mut seats = Seats::default();
+    let mut menu: Vec<(&Profile, Vec<usize>)> = Vec::new();
+    let mut seated: Vec<usize> = Vec::new();
+    for (index, want) in wants.iter().enumerate() {
+        if !matches!(want.device, Device::Mdev(_)) {
+            continue;
+        }
+        if !menu.iter().any(|(profile, _)| *profile == &want.profile) {
+            let fitting = offers(&want.profile, snapshot, owners, barred);
+            menu.push((&want.profile, fitting.iter().filter_map(|offer| seats.add(offer)).collect()));
+        }
+        let places = menu.iter().find(|(profile, _)| *profile == &want.profile);
+        let places = places.map(|(_, places)| places.clone()).unwrap_or_default();
+        if !seats.take(places) {
+            return Err(refusal::full(wants, &want.profile, snapshot, owners, barred));
+        }
+        seated.push(index);
+    }
+    for (guest, index) in seated.into_iter().enumerate() {
+        choices[index] = seats.of(guest).map(|seat| mdev_choice(&wants[index], seat));
+    }
+    Ok(choices.into_iter().flatten().collect())
+}
+
+fn mdev_choice(want: &Want, seat: &matching::Seat<'_>) -> Choice {
+    Choice {
+        allocation: want.allocation.clone(),
+        device: want.device,
+        gpu: seat.gpu.id.clone(),
+        parent: seat.parent.clone(),
+        mdev_type: Some(seat.mdev_type.id.clone()),
+        vf_id: None,
+        bind: false,
+    }
+}
+
+/// Refuses wants that no host could serve: kinds that do not go together, devices that are taken.
+fn check_devices(wants: &[Want], snapshot: &HostSnapshot, owners: &Owners) -> Result<(), NoPlacement> {
+    let mut seen = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for want in wants {
+        let device = want.device;
+        let fault = match (device, &want.profile.wish) {
+            _ if !seen.insert(device) => Some("is wanted twice in one request".to_owned()),
+            (Device::Mdev(_), Wish::Vf(_)) => Some(other_kind(want, "a mediated device")),
+            (Device::Vf(_), Wish::Type(_) | Wish::Framebuffer(_)) => Some(other_kind(want, "a VF")),
+            (Device::Mdev(uuid), _) => existing(uuid, snapshot, owners),
+            (Device::Vf(_), Wish::Vf(_)) => None,
+        };
+        wrong.extend(fault.map(|text| Passed { place: device.to_string(), text }));
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(NoPlacement::new(refusal::asked(wants), wrong, Kind::Conflict))
+    }
+}
+
+fn other_kind(want: &Want, what: &str) -> String {
+    let Profile { name, wish, .. } = &want.profile;
+    format!("is {what}, but profile {name} now asks for {wish}: detach it and attach again")
+}
+
+fn existing(uuid: MdevUuid, snapshot: &HostSnapshot, owners: &Owners) -> Option<String> {
+    let (_, parent, mdev) = snapshot.mdev(uuid)?;
+    let whose = offer::mdev_owner(mdev, owners);
+    Some(format!("exists already on {} as {}, made by {whose}", parent.name, mdev.mdev_type))
+}
+
+/// Says what each parent could give a profile now, best first: the first one is where a single slice
+/// would be made.
+#[must_use]
+pub fn explain(
+    profile: &Profile,
+    snapshot: &HostSnapshot,
+    owners: &Owners,
+    barred: &[Barred],
+) -> Vec<Candidate> {
+    let mut all = offers(profile, snapshot, owners, barred);
+    all.sort_by(Offer::best_first);
+    all.iter().map(|offer| offer.candidate(owners)).collect()
+}

@@ -1,0 +1,156 @@
+//! What one parent could give one profile now, and who has the rest.
+
+use std::cmp::Ordering;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::model::{
+    Candidate, Device, Holder, HostSnapshot, Mdev, MdevParent, MdevType, Profile, Vf, one_line,
+};
+use crate::placement::{Barred, Owners};
+use crate::profile::{Fit, Match, candidates};
+
+/// A parent that matches, or the reason why it does not.
+#[derive(Clone, Debug)]
+pub(super) struct Offer<'a> {
+    pub(super) matched: Match<'a>,
+    /// How many it can give, or one clause that says why it gives none although it matches, or why it does not match.
+    pub(super) room: Result<u32, String>,
+}
+
+/// Returns what every parent offers, in the order of [`candidates`].
+pub(super) fn offers<'a>(
+    profile: &Profile,
+    snapshot: &'a HostSnapshot,
+    owners: &Owners,
+    barred: &[Barred],
+) -> Vec<Offer<'a>> {
+    let offer = |matched: Match<'a>| {
+        let room = match &matched.fit {
+            Err(reason) => Err(reason.clone()),
+            Ok(fit) => match bar(&matched, fit, barred) {
+                Some(reason) => Err(one_line(reason, 200)),
+                None => Ok(count(fit, owners)),
+            },
+        };
+        Offer { matched, room }
+    };
+    candidates(profile, snapshot).into_iter().map(offer).collect()
+}
+
+fn bar<'b>(matched: &Match<'_>, fit: &Fit<'_>, barred: &'b [Barred]) -> Option<&'b str> {
+    let applies = |bar: &&Barred| {
+        let whole = bar.mdev_type.is_none();
+        let this = matches!(fit, Fit::Type(t) if bar.mdev_type.as_ref() == Some(&t.id));
+        &bar.parent == matched.parent && (whole || this)
+    };
+    barred.iter().find(applies).map(|bar| bar.reason.as_str())
+}
+
+fn count(fit: &Fit<'_>, owners: &Owners) -> u32 {
+    match fit {
+        Fit::Type(mdev_type) => mdev_type.available,
+        Fit::Vfs(vfs) => {
+            let free = vfs.iter().filter(|vf| vf_is_free(vf, owners)).count();
+            u32::try_from(free).unwrap_or(u32::MAX)
+        }
+    }
+}
+
+/// Returns whether nobody has a VF: no holder, and not made for any allocation.
+pub(super) fn vf_is_free(vf: &Vf, owners: &Owners) -> bool {
+    vf.holders.is_empty() && !owners.contains_key(&Device::Vf(vf.address))
+}
+
+impl<'a> Offer<'a> {
+    /// Returns the type that would be made.
+    pub(super) fn mdev_type(&self) -> Option<&'a MdevType> {
+        match &self.matched.fit {
+            Ok(Fit::Type(mdev_type)) => Some(mdev_type),
+            _ => None,
+        }
+    }
+
+    /// Returns how many it can give.
+    pub(super) fn possible(&self) -> u32 {
+        self.room.as_ref().copied().unwrap_or(0)
+    }
+
+    /// Orders by what is left, then those that match at all, then name.
+    pub(super) fn best_first(&self, other: &Self) -> Ordering {
+        let key = |offer: &Self| (Reverse(offer.possible()), offer.matched.fit.is_err());
+        key(self)
+            .cmp(&key(other))
+            .then_with(|| self.matched.parent.cmp(other.matched.parent))
+            .then_with(|| self.matched.gpu.id.cmp(&other.matched.gpu.id))
+    }
+
+    /// Returns what it has left, or why it gives none, as a clause that follows the parent's name.
+    pub(super) fn left(&self) -> String {
+        match (&self.room, &self.matched.fit) {
+            (Err(reason), _) | (Ok(_), Err(reason)) => reason.clone(),
+            (Ok(room), Ok(Fit::Type(mdev_type))) => format!("has {room} of {} left", mdev_type.id),
+            (Ok(room), Ok(Fit::Vfs(vfs))) => format!("has {room} of {} VFs free", vfs.len()),
+        }
+    }
+
+    /// Counts the slices on it by owner and kind.
+    pub(super) fn holders(&self, owners: &Owners) -> BTreeMap<(String, String), u32> {
+        let mut held = BTreeMap::new();
+        let mut add = |key| *held.entry(key).or_insert(0) += 1;
+        match &self.matched.fit {
+            Ok(Fit::Vfs(vfs)) => {
+                let taken = vfs.iter().filter(|vf| !vf_is_free(vf, owners));
+                taken.for_each(|vf| add((vf_owner(vf, owners), "VF".to_owned())));
+            }
+            Ok(Fit::Type(_)) => {
+                let mdevs = self.matched.mdev_parent.map_or(&[][..], |parent: &MdevParent| &parent.mdevs);
+                mdevs.iter().for_each(|mdev| add((mdev_owner(mdev, owners), mdev.mdev_type.to_string())));
+            }
+            Err(_) => {}
+        }
+        held
+    }
+
+    /// Makes it a candidate of an explanation.
+    pub(super) fn candidate(&self, owners: &Owners) -> Candidate {
+        let possible = self.possible();
+        let reason = (possible == 0).then(|| self.left() + &held_text(&self.holders(owners)));
+        Candidate {
+            parent: self.matched.parent.clone(),
+            gpu: self.matched.gpu.id.clone(),
+            mdev_type: self.mdev_type().map(|t| t.id.clone()),
+            possible,
+            reason,
+        }
+    }
+}
+
+/// Returns who holds what as the end of a clause; empty when nobody holds anything.
+pub(super) fn held_text(held: &BTreeMap<(String, String), u32>) -> String {
+    const MOST: usize = 6;
+    if held.is_empty() {
+        return String::new();
+    }
+    let some = held.iter().take(MOST).map(|((owner, what), count)| format!("{owner} {count} x {what}"));
+    let text = some.collect::<Vec<_>>().join(", ");
+    let more = held.len().saturating_sub(MOST);
+    if more > 0 { format!(", held by {text} and {more} more") } else { format!(", held by {text}") }
+}
+
+/// Returns who made an mdev, for people.
+pub(super) fn mdev_owner(mdev: &Mdev, owners: &Owners) -> String {
+    owner(Device::Mdev(mdev.uuid), &mdev.holders, owners).unwrap_or_else(|| "foreign".to_owned())
+}
+
+/// Returns who has a VF, for people.
+pub(super) fn vf_owner(vf: &Vf, owners: &Owners) -> String {
+    let holder = || vf.holders.first().map_or_else(|| "nobody".to_owned(), |h| one_line(&h.to_string(), 80));
+    owner(Device::Vf(vf.address), &vf.holders, owners).unwrap_or_else(holder)
+}
+
+fn owner(device: Device, holders: &[Holder], owners: &Owners) -> Option<String> {
+    let ours = owners.get(&device).map(|owner| format!("domain {}", one_line(&owner.domain, 64)));
+    let domain = || holders.iter().find_map(|holder| holder.domain.as_deref());
+    ours.or_else(|| domain().map(|domain| format!("foreign (domain {})", one_line(domain, 64))))
+}

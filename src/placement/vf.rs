@@ -1,0 +1,117 @@
+//! Virtual functions: the domain's XML names one by address, so it is chosen when the XML is written.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{BackendKind, Device, Gpu, HostSnapshot, Kind, PciAddress, PciId, Profile, Vf, Wish};
+use crate::placement::offer::{vf_is_free, vf_owner};
+use crate::placement::{Barred, Choice, NoPlacement, Owners, Passed, Want, refusal};
+use crate::profile::{Fit, candidates};
+
+/// Chooses the VF that a new allocation will name: one that the fewest allocations name; then one that
+/// nobody holds, one that is on its VFIO driver already, one of the PF with the most free; ties by
+/// address. `named` counts the allocations that name each VF, `mine` are the VFs that the same domain names
+/// already: a domain cannot have one twice.
+///
+/// # Errors
+/// When no VF of the profile exists that the domain does not name.
+pub fn choose_vf(
+    profile: &Profile,
+    snapshot: &HostSnapshot,
+    named: &BTreeMap<PciAddress, u32>,
+    mine: &BTreeSet<PciAddress>,
+) -> Result<PciAddress, NoPlacement> {
+    let count = |vf: &Vf| named.get(&vf.address).copied().unwrap_or(0);
+    let mut best = None;
+    for matched in candidates(profile, snapshot) {
+        let Ok(Fit::Vfs(vfs)) = matched.fit else { continue };
+        let free = vfs.iter().filter(|vf| count(vf) == 0 && vf.holders.is_empty()).count();
+        for vf in vfs.into_iter().filter(|vf| !mine.contains(&vf.address)) {
+            let held = !vf.holders.is_empty();
+            // A VF that somebody foreign holds is as good as named once.
+            let users = count(vf).max(u32::from(held));
+            let key = (users, held, !vf.vfio, Reverse(free), vf.address);
+            best = best.max(Some(Reverse(key)));
+        }
+    }
+    best.map(|Reverse((.., address))| address).ok_or_else(|| {
+        let asked = format!("one more {} (profile {})", profile.wish, profile.name);
+        let mut no = refusal::of_profile(asked, profile, snapshot, &Owners::new(), &[]);
+        if !mine.is_empty() {
+            no = no.hint(
+                "the domain names every VF that would do; `vgpuctl vfs set PF N` makes more".to_owned(),
+            );
+        }
+        no
+    })
+}
+
+/// Gives each want that names a VF that VF. The answer has one place per want, `None` for mdevs.
+pub(super) fn named(
+    wants: &[Want],
+    snapshot: &HostSnapshot,
+    owners: &Owners,
+    barred: &[Barred],
+) -> Result<Vec<Option<Choice>>, NoPlacement> {
+    let mut choices = Vec::with_capacity(wants.len());
+    let mut passed = Vec::new();
+    let mut kind = Kind::NoCapacity;
+    for want in wants {
+        let (Device::Vf(address), Wish::Vf(id)) = (want.device, &want.profile.wish) else {
+            choices.push(None);
+            continue;
+        };
+        match take(want, address, *id, snapshot, owners, barred) {
+            Ok(choice) => choices.push(Some(choice)),
+            Err((why, text)) => {
+                kind = why;
+                passed.push(Passed { place: address.to_string(), text });
+            }
+        }
+    }
+    if passed.is_empty() {
+        return Ok(choices);
+    }
+    Err(NoPlacement::new(refusal::asked(wants), passed, kind)
+        .hint("`vgpuctl detach` and `vgpuctl attach` give the domain another VF".to_owned()))
+}
+
+fn take(
+    want: &Want,
+    address: PciAddress,
+    id: PciId,
+    snapshot: &HostSnapshot,
+    owners: &Owners,
+    barred: &[Barred],
+) -> Result<Choice, (Kind, String)> {
+    let Some((gpu, vf)) = snapshot.vf(address) else {
+        return Err((Kind::NoCapacity, "does not exist now".to_owned()));
+    };
+    if vf.id != id {
+        return Err((Kind::Conflict, format!("is a {}, not the {id} that the profile asks for", vf.id)));
+    }
+    if gpu.backend != BackendKind::Sriov {
+        return Err((Kind::Conflict, format!("is on {}, which does not give out VFs", gpu.name)));
+    }
+    if let Some(bar) = barred.iter().find(|bar| bars(bar, gpu, vf)) {
+        return Err((Kind::NoCapacity, format!("cannot be had: {} {}", bar.parent, bar.reason)));
+    }
+    let ours = owners.get(&Device::Vf(address)).is_some_and(|owner| owner.allocation == want.allocation);
+    if !vf.holders.is_empty() || !(ours || vf_is_free(vf, owners)) {
+        return Err((Kind::NoCapacity, format!("is held by {}", vf_owner(vf, owners))));
+    }
+    Ok(Choice {
+        allocation: want.allocation.clone(),
+        device: want.device,
+        gpu: gpu.id.clone(),
+        parent: gpu.name.clone(),
+        mdev_type: None,
+        vf_id: Some(id),
+        bind: !vf.vfio,
+    })
+}
+
+/// Returns whether a bar is for a VF: it names the PF, or the VF itself.
+fn bars(bar: &Barred, gpu: &Gpu, vf: &Vf) -> bool {
+    bar.mdev_type.is_none() && (bar.parent == gpu.name || bar.parent.as_str().parse() == Ok(vf.address))
+}

@@ -1,0 +1,189 @@
+//! The admin's profiles: reading them from a file, refusing nonsense, and finding what on a host could
+//! serve one. Works on a snapshot it is given; never looks at hardware.
+//!
+//! A profile file is TOML. Exactly one of the first three keys, the others are optional; unknown keys
+//! are refused:
+//!
+//! ```toml
+//! framebuffer = "4GiB"      # smallest type with at least this, on any vendor's GPU
+//! type = "nvidia-558"       # an mdev type, by its id or by the driver's name
+//! vf = "8086:10ca"          # a virtual function with this PCI id
+//!
+//! class = "graphics"        # a label for the kind of work
+//! policy = "most-free"      # how the parent is chosen
+//! display = true            # display='on' in the hostdev
+//! ramfb = true              # ramfb='on' in the hostdev; needs display
+//! ```
+
+mod matching;
+
+pub use matching::{Fit, Match, candidates};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Framebuffer, Kind, PciId, Policy, Profile, ProfileName, Wish, one_line};
+
+/// The most bytes a profile file may have.
+pub const MAX_FILE: usize = 64 * 1024;
+
+/// The most bytes a type's id or name may have; the kernel's names are shorter.
+const MAX_TYPE: usize = 128;
+
+/// A profile that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// The file is larger than any profile.
+    #[error("the profile file has {bytes} bytes; the most is {MAX_FILE}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The file is not TOML, or a key or value is not one of a profile.
+    #[error("line {line} of the profile file: {text}")]
+    File {
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong there.
+        text: String,
+    },
+    /// None, or more than one, of the wishes.
+    #[error("a profile has exactly one of `framebuffer`, `type` and `vf`; this one has {0}")]
+    Wishes(String),
+    /// A value that contradicts another, or that no host can serve.
+    #[error("{0}")]
+    Absurd(String),
+}
+
+impl ProfileError {
+    /// Returns what kind of no this is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        Kind::Usage
+    }
+}
+
+/// The file's own form.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    framebuffer: Option<Framebuffer>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    mdev_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vf: Option<PciId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<ProfileName>,
+    #[serde(default)]
+    policy: Policy,
+    #[serde(default)]
+    display: bool,
+    #[serde(default)]
+    ramfb: bool,
+}
+
+impl File {
+    fn wish(&mut self) -> Result<Wish, ProfileError> {
+        match (self.framebuffer, self.mdev_type.take(), self.vf) {
+            (Some(size), None, None) => Ok(Wish::Framebuffer(size)),
+            (None, Some(name), None) => Ok(Wish::Type(name)),
+            (None, None, Some(id)) => Ok(Wish::Vf(id)),
+            (size, name, id) => {
+                let given = [size.map(|_| "`framebuffer`"), name.map(|_| "`type`"), id.map(|_| "`vf`")];
+                let given: Vec<&str> = given.into_iter().flatten().collect();
+                Err(ProfileError::Wishes(if given.is_empty() {
+                    "none".to_owned()
+                } else {
+                    given.join(" and ")
+                }))
+            }
+        }
+    }
+}
+
+/// Reads a profile file; the profile's name comes from the command line, not from the file.
+///
+/// # Errors
+/// When the file is too large, is not TOML, has an unknown key or a bad value, has not exactly one wish,
+/// or fails [`validate`].
+pub fn parse(name: ProfileName, text: &str) -> Result<Profile, ProfileError> {
+    if text.len() > MAX_FILE {
+        return Err(ProfileError::TooLarge { bytes: text.len() });
+    }
+    let mut file: File = toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start).min(text.len());
+        let line = 1 + text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
+        ProfileError::File { line, text: one_line(error.message(), 300) }
+    })?;
+    let profile = Profile {
+        name,
+        wish: file.wish()?,
+        class: file.class,
+        policy: file.policy,
+        display: file.display,
+        ramfb: file.ramfb,
+    };
+    validate(&profile)?;
+    Ok(profile)
+}
+
+/// Prints a profile as a file that [`parse`] reads back.
+#[must_use]
+pub fn print(profile: &Profile) -> String {
+    let mut file = File {
+        framebuffer: None,
+        mdev_type: None,
+        vf: None,
+        class: profile.class.clone(),
+        policy: profile.policy,
+        display: profile.display,
+        ramfb: profile.ramfb,
+    };
+    match &profile.wish {
+        Wish::Framebuffer(size) => file.framebuffer = Some(*size),
+        Wish::Type(name) => file.mdev_type = Some(name.clone()),
+        Wish::Vf(id) => file.vf = Some(*id),
+    }
+    toml::to_string(&file).unwrap_or_default()
+}
+
+/// Checks what the types alone cannot: values that contradict each other or that no host can serve.
+///
+/// # Errors
+/// With one sentence that says what is wrong and what to write instead.
+pub fn validate(profile: &Profile) -> Result<(), ProfileError> {
+    let absurd = |text: String| Err(ProfileError::Absurd(text));
+    match &profile.wish {
+        Wish::Type(name) if name.is_empty() => return absurd("the type is empty".to_owned()),
+        Wish::Type(name) if name.len() > MAX_TYPE => {
+            return absurd(format!("the type has {} bytes; the most is {MAX_TYPE}", name.len()));
+        }
+        Wish::Type(name) if name.trim() != name || name.contains(char::is_control) => {
+            let shown = one_line(name, MAX_TYPE);
+            return absurd(format!(
+                "the type {shown:?} has white space around it or control characters in it"
+            ));
+        }
+        Wish::Framebuffer(size) if size.mib() == 0 => {
+            return absurd("a framebuffer of 0 MiB is no framebuffer".to_owned());
+        }
+        Wish::Vf(id) if matches!(id.vendor, 0 | 0xffff) => {
+            return absurd(format!(
+                "{id} is not the id of any PCI function; `lspci -nn` shows the ids of VFs"
+            ));
+        }
+        Wish::Vf(_) if profile.display || profile.ramfb => {
+            return absurd(
+                "display and ramfb are for mediated devices; a VF on its VFIO driver has no display"
+                    .to_owned(),
+            );
+        }
+        _ => {}
+    }
+    if profile.ramfb && !profile.display {
+        return absurd(
+            "ramfb shows the boot screen on the vGPU's display: it needs display as well".to_owned(),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Which parents of a host could serve a profile, whatever is free now.
+
+use crate::model::{
+    BackendKind, DeviceName, Framebuffer, Gpu, HostSnapshot, MdevParent, MdevType, PciId, Profile, Vf, Wish,
+    one_line,
+};
+
+/// The device API of the hostdevs that are written.
+const DEVICE_API: &str = "vfio-pci";
+
+/// What of a parent serves a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fit<'a> {
+    /// This type of an mdev parent.
+    Type(&'a MdevType),
+    /// These VFs of a PF, sorted by address; never empty.
+    Vfs(Vec<&'a Vf>),
+}
+
+/// One mdev parent or PF against a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match<'a> {
+    /// The GPU.
+    pub gpu: &'a Gpu,
+    /// The mdev parent or PF by name; the GPU itself when it has no parent.
+    pub parent: &'a DeviceName,
+    /// The mdev parent itself; `None` when slices are VFs or nothing can be made.
+    pub mdev_parent: Option<&'a MdevParent>,
+    /// What serves, or one clause that says why nothing does.
+    pub fit: Result<Fit<'a>, String>,
+}
+
+/// Matches a profile against everything on the host. Sorted by parent name whatever the snapshot's
+/// order; a GPU without parents is there too, with its reason.
+#[must_use]
+pub fn candidates<'a>(profile: &Profile, snapshot: &'a HostSnapshot) -> Vec<Match<'a>> {
+    let mut matches: Vec<Match<'a>> = match &profile.wish {
+        Wish::Vf(id) => snapshot.gpus.iter().map(|gpu| vf_match(gpu, *id)).collect(),
+        wish => snapshot.gpus.iter().flat_map(|gpu| mdev_matches(gpu, wish)).collect(),
+    };
+    matches.sort_by(|a, b| (a.parent, &a.gpu.id).cmp(&(b.parent, &b.gpu.id)));
+    matches
+}
+
+fn mdev_matches<'a>(gpu: &'a Gpu, wish: &Wish) -> Vec<Match<'a>> {
+    if gpu.parents.is_empty() {
+        let reason = format!("offers no mdev types: {}", one_line(&gpu.backend_reason, 200));
+        return vec![Match { gpu, parent: &gpu.name, mdev_parent: None, fit: Err(reason) }];
+    }
+    let one = |parent: &'a MdevParent| Match {
+        gpu,
+        parent: &parent.name,
+        mdev_parent: Some(parent),
+        fit: match_type(parent, wish).map(Fit::Type),
+    };
+    gpu.parents.iter().map(one).collect()
+}
+
+fn match_type<'a>(parent: &'a MdevParent, wish: &Wish) -> Result<&'a MdevType, String> {
+    match wish {
+        Wish::Type(name) => named_type(parent, name),
+        Wish::Framebuffer(least) => smallest_type(parent, *least),
+        Wish::Vf(_) => Err("offers mdev types, not VFs".to_owned()),
+    }
+}
+
+fn named_type<'a>(parent: &'a MdevParent, name: &str) -> Result<&'a MdevType, String> {
+    let by_id = parent.types.iter().find(|t| t.id.as_str() == name);
+    let by_name = || parent.types.iter().filter(|t| t.name == name).min_by(|a, b| a.id.cmp(&b.id));
+    match by_id.or_else(by_name) {
+        Some(found) if found.device_api == DEVICE_API => Ok(found),
+        Some(found) => Err(wrong_api(found)),
+        None => Err(format!("does not offer it, only {}", offered(parent))),
+    }
+}
+
+fn smallest_type(parent: &MdevParent, least: Framebuffer) -> Result<&MdevType, String> {
+    let sized = || parent.types.iter().filter_map(|t| Some((t.framebuffer?, t)));
+    let enough = sized().filter(|(size, _)| *size >= least);
+    let smallest = enough
+        .filter(|(_, t)| t.device_api == DEVICE_API)
+        .min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.id.cmp(&b.1.id)));
+    if let Some((_, found)) = smallest {
+        return Ok(found);
+    }
+    Err(match sized().max_by_key(|(size, _)| *size) {
+        Some((size, found)) if size >= least => wrong_api(found),
+        Some((size, found)) => format!("its largest type, {}, has {size}", found.id),
+        None => format!("its types do not say their framebuffer ({})", offered(parent)),
+    })
+}
+
+fn wrong_api(found: &MdevType) -> String {
+    format!("its type {} is for {}, not {DEVICE_API}", found.id, one_line(&found.device_api, 40))
+}
+
+/// Names the types of a parent, the first few.
+fn offered(parent: &MdevParent) -> String {
+    const MOST: usize = 4;
+    let mut ids: Vec<&str> = parent.types.iter().map(|t| t.id.as_str()).collect();
+    ids.sort_unstable();
+    match ids.len() {
+        0 => "nothing".to_owned(),
+        n if n <= MOST => ids.join(", "),
+        n => format!("{} and {} more", ids[..MOST].join(", "), n - MOST),
+    }
+}
+
+fn vf_match(gpu: &Gpu, id: PciId) -> Match<'_> {
+    Match { gpu, parent: &gpu.name, mdev_parent: None, fit: vfs_of(gpu, id).map(Fit::Vfs) }
+}
+
+fn vfs_of(gpu: &Gpu, id: PciId) -> Result<Vec<&Vf>, String> {
+    let Some(sriov) = &gpu.sriov else {
+        return Err("has no SR-IOV".to_owned());
+    };
+    if gpu.backend != BackendKind::Sriov {
+        return Err(format!("does not give out VFs: {}", one_line(&gpu.backend_reason, 200)));
+    }
+    let mut vfs: Vec<&Vf> = sriov.vfs.iter().filter(|vf| vf.id == id).collect();
+    if !vfs.is_empty() {
+        vfs.sort_by_key(|vf| vf.address);
+        return Ok(vfs);
+    }
+    Err(match (sriov.vfs.first(), sriov.vf_id) {
+        (Some(vf), _) => format!("its VFs are {}", vf.id),
+        (None, Some(vf_id)) if vf_id != id => format!("its VFs would be {vf_id}"),
+        (None, _) => {
+            format!("has 0 of {} VFs enabled: `vgpuctl vfs set {} N` makes them", sriov.total, gpu.name)
+        }
+    })
+}
