@@ -15,6 +15,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod domain_xml;
+pub mod hook;
 pub mod model;
 pub mod placement;
 pub mod plan;

@@ -1,5 +1,8 @@
 //! `vgpuctl profile`: name what domains may ask for.
 
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 
@@ -8,6 +11,7 @@ use crate::cli::report::{Format, Report};
 use crate::cli::table::{Table, facts};
 use crate::client::{Client, ClientError, segment};
 use crate::model::{Framebuffer, PciId, Policy, Profile, ProfileName, Wish};
+use crate::profile;
 use crate::wire::{Changed, Explanation, Kind, ProfileUse, Profiles, Refusal};
 
 /// Name what domains may ask for
@@ -43,8 +47,16 @@ pub(super) enum Command {
 
 /// Make a profile, or change one
 ///
-/// Say exactly one of --type, --framebuffer and --vf. Allocations of a changed profile
+/// Say exactly one of --type, --framebuffer, --vf and --file. Allocations of a changed profile
 /// follow it at their domain's next start.
+///
+/// A profile file is TOML with the same names:
+///
+///   framebuffer = "4GiB"     # or: type = "nvidia-558"     or: vf = "8086:10ca"
+///   class = "graphics"
+///   policy = "most-free"
+///   display = false
+///   ramfb = false
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Create {
@@ -53,16 +65,16 @@ pub(super) struct Create {
     #[command(flatten)]
     wish: WishArguments,
     /// A label for the kind of work, such as graphics
-    #[arg(long)]
+    #[arg(long, conflicts_with = "file")]
     class: Option<ProfileName>,
     /// How the parent is chosen
-    #[arg(long, value_parser = policies(), default_value_t = Policy::default())]
+    #[arg(long, conflicts_with = "file", value_parser = policies(), default_value_t = Policy::default())]
     policy: Policy,
     /// Give the guest a display on the slice; needs a graphics device in the domain
-    #[arg(long)]
+    #[arg(long, conflicts_with = "file")]
     display: bool,
     /// Show the firmware's screen on that display too
-    #[arg(long, requires = "display")]
+    #[arg(long, conflicts_with = "file", requires = "display")]
     ramfb: bool,
 }
 
@@ -78,6 +90,9 @@ struct WishArguments {
     /// A virtual function with this PCI id, such as 8086:10ca
     #[arg(long, value_name = "ID")]
     vf: Option<PciId>,
+    /// Read the profile from a file; - is stdin
+    #[arg(long)]
+    file: Option<PathBuf>,
 }
 
 impl Command {
@@ -113,21 +128,43 @@ impl Create {
     }
 
     fn profile(self) -> Result<Profile, Refusal> {
+        let refuse = |error: profile::ProfileError| Refusal::from_error(error.kind(), &error);
         let wish = match self.wish {
+            WishArguments { file: Some(file), .. } => {
+                return profile::parse(self.name, &read(&file)?).map_err(refuse);
+            }
             WishArguments { mdev_type: Some(mdev_type), .. } => Wish::Type(mdev_type),
             WishArguments { framebuffer: Some(size), .. } => Wish::Framebuffer(size),
             WishArguments { vf: Some(id), .. } => Wish::Vf(id),
             WishArguments { .. } => {
-                return Err(Refusal::new(Kind::Usage, "say one of --type, --framebuffer and --vf"));
+                return Err(Refusal::new(Kind::Usage, "say one of --type, --framebuffer, --vf and --file"));
             }
         };
         let Self { name, class, policy, display, ramfb, .. } = self;
-        Ok(Profile { name, wish, class, policy, display, ramfb })
+        let profile = Profile { name, wish, class, policy, display, ramfb };
+        profile::validate(&profile).map_err(refuse)?;
+        Ok(profile)
     }
 }
 
 fn policies() -> impl clap::builder::TypedValueParser<Value = Policy> {
     PossibleValuesParser::new(Policy::NAMES).try_map(|name| name.parse::<Policy>())
+}
+
+/// Reads a profile file, or stdin for `-`; not more of it than a profile file may have.
+fn read(file: &Path) -> Result<String, Refusal> {
+    let most = u64::try_from(profile::MAX_FILE).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    let outcome = if file.as_os_str() == "-" {
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|open| open.take(most).read_to_end(&mut bytes))
+    };
+    let wrong = |why: String| {
+        Refusal::new(Kind::Usage, format!("cannot read profile file {}: {why}", file.display()))
+    };
+    outcome.map_err(|error| wrong(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".to_owned()))
 }
 
 fn all(client: &Client) -> Result<Profiles, Refusal> {
