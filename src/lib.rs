@@ -10,11 +10,16 @@
 //!
 //! `docs/architecture.md` holds the drawing and the laws; `tests/rooms.rs` checks the arrows.
 
+<<<<<<< HEAD
+
 pub mod backend;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod domain_xml;
 pub mod failpoint;
+pub mod hook;
 pub mod inventory;
 pub mod ledger;
 pub mod libvirt;

@@ -1,2 +1,7 @@
-//! t
-fn main() {}
+//! The admin's command line; all of it is in [`vgpud::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vgpud::cli::main()
+}

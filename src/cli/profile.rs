@@ -1,0 +1,244 @@
+//! `vgpuctl profile`: name what domains may ask for.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::{Args, Subcommand};
+
+use crate::cli::device;
+use crate::cli::report::{Format, Report};
+use crate::cli::table::{Table, facts};
+use crate::client::{Client, ClientError, segment};
+use crate::model::{Framebuffer, PciId, Policy, Profile, ProfileName, Wish};
+use crate::profile;
+use crate::wire::{Changed, Explanation, Kind, ProfileUse, Profiles, Refusal};
+
+/// Name what domains may ask for
+///
+/// A profile is a wish with a name, neutral of the vendor where it can be. Which GPU serves it is
+/// decided when the domain starts.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Create(Box<Create>),
+    /// List the profiles
+    List,
+    /// Show one profile
+    Show {
+        /// Its name
+        name: ProfileName,
+    },
+    /// Delete a profile
+    ///
+    /// Refused while allocations follow it; `vgpuctl allocations` lists them.
+    Delete {
+        /// Its name
+        name: ProfileName,
+    },
+    /// Show which parents can serve a profile now
+    ///
+    /// One line for each parent device: how many slices it could make now, or why none. Types of
+    /// one parent share its memory, so the numbers of different profiles do not add up.
+    Explain {
+        /// Its name
+        name: ProfileName,
+    },
+}
+
+/// Make a profile, or change one
+///
+/// Say exactly one of --type, --framebuffer, --vf and --file. Allocations of a changed profile
+/// follow it at their domain's next start.
+///
+/// A profile file is TOML with the same names:
+///
+///   framebuffer = "4GiB"     # or: type = "nvidia-558"     or: vf = "8086:10ca"
+///   class = "graphics"
+///   policy = "most-free"
+///   display = false
+///   ramfb = false
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Create {
+    /// Its name: letters, digits, '.', '_' and '-'
+    name: ProfileName,
+    #[command(flatten)]
+    wish: WishArguments,
+    /// A label for the kind of work, such as graphics
+    #[arg(long, conflicts_with = "file")]
+    class: Option<ProfileName>,
+    /// How the parent is chosen
+    #[arg(long, conflicts_with = "file", value_parser = policies(), default_value_t = Policy::default())]
+    policy: Policy,
+    /// Give the guest a display on the slice; needs a graphics device in the domain
+    #[arg(long, conflicts_with = "file")]
+    display: bool,
+    /// Show the firmware's screen on that display too
+    #[arg(long, conflicts_with = "file", requires = "display")]
+    ramfb: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct WishArguments {
+    /// Exactly this mdev type: its id or the driver's name for it
+    #[arg(long = "type", value_name = "TYPE")]
+    mdev_type: Option<String>,
+    /// The smallest type with at least this framebuffer, on any vendor's GPU, such as 4GiB
+    #[arg(long, value_name = "SIZE")]
+    framebuffer: Option<Framebuffer>,
+    /// A virtual function with this PCI id, such as 8086:10ca
+    #[arg(long, value_name = "ID")]
+    vf: Option<PciId>,
+    /// Read the profile from a file; - is stdin
+    #[arg(long)]
+    file: Option<PathBuf>,
+}
+
+impl Command {
+    pub(super) fn run(self, client: &Client, format: Format) -> Result<Report, Refusal> {
+        match self {
+            Self::Create(create) => create.run(client, format),
+            Self::List => Report::new(format, &all(client)?, list),
+            Self::Show { name } => Report::new(format, &one(client, &name)?, show),
+            Self::Delete { name } => {
+                let path = format!("/v1/profiles/{}", segment(name.as_str()));
+                let changed: Changed = client.delete(&path).map_err(ClientError::into_refusal)?;
+                Report::new(format, &changed, |changed| {
+                    device::sentences(changed, &format!("profile {name} deleted"))
+                })
+            }
+            Self::Explain { name } => {
+                let path = format!("/v1/profiles/{}/explain", segment(name.as_str()));
+                let answer: Explanation = client.get(&path).map_err(ClientError::into_refusal)?;
+                Report::new(format, &answer, explain)
+            }
+        }
+    }
+}
+
+impl Create {
+    fn run(self, client: &Client, format: Format) -> Result<Report, Refusal> {
+        let profile = self.profile()?;
+        let path = format!("/v1/profiles/{}", segment(profile.name.as_str()));
+        let changed: Changed = client.put(&path, &profile).map_err(ClientError::into_refusal)?;
+        Report::new(format, &changed, |changed| {
+            device::sentences(changed, &format!("profile {}: {}", profile.name, profile.wish))
+        })
+    }
+
+    fn profile(self) -> Result<Profile, Refusal> {
+        let refuse = |error: profile::ProfileError| Refusal::from_error(error.kind(), &error);
+        let wish = match self.wish {
+            WishArguments { file: Some(file), .. } => {
+                return profile::parse(self.name, &read(&file)?).map_err(refuse);
+            }
+            WishArguments { mdev_type: Some(mdev_type), .. } => Wish::Type(mdev_type),
+            WishArguments { framebuffer: Some(size), .. } => Wish::Framebuffer(size),
+            WishArguments { vf: Some(id), .. } => Wish::Vf(id),
+            WishArguments { .. } => {
+                return Err(Refusal::new(Kind::Usage, "say one of --type, --framebuffer, --vf and --file"));
+            }
+        };
+        let Self { name, class, policy, display, ramfb, .. } = self;
+        let profile = Profile { name, wish, class, policy, display, ramfb };
+        profile::validate(&profile).map_err(refuse)?;
+        Ok(profile)
+    }
+}
+
+fn policies() -> impl clap::builder::TypedValueParser<Value = Policy> {
+    PossibleValuesParser::new(Policy::NAMES).try_map(|name| name.parse::<Policy>())
+}
+
+/// Reads a profile file, or stdin for `-`; not more of it than a profile file may have.
+fn read(file: &Path) -> Result<String, Refusal> {
+    let most = u64::try_from(profile::MAX_FILE).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    let outcome = if file.as_os_str() == "-" {
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|open| open.take(most).read_to_end(&mut bytes))
+    };
+    let wrong = |why: String| {
+        Refusal::new(Kind::Usage, format!("cannot read profile file {}: {why}", file.display()))
+    };
+    outcome.map_err(|error| wrong(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".to_owned()))
+}
+
+fn all(client: &Client) -> Result<Profiles, Refusal> {
+    client.get("/v1/profiles").map_err(ClientError::into_refusal)
+}
+
+fn one(client: &Client, name: &ProfileName) -> Result<ProfileUse, Refusal> {
+    let profiles = all(client)?.profiles;
+    let names: Vec<String> = profiles.iter().map(|used| used.profile.name.to_string()).collect();
+    let found = profiles.into_iter().find(|used| used.profile.name == *name);
+    found.ok_or_else(|| {
+        let refusal = Refusal::new(Kind::NotFound, format!("there is no profile {name}"));
+        if names.is_empty() { refusal } else { refusal.hint(format!("there are: {}", names.join(", "))) }
+    })
+}
+
+fn list(answer: &Profiles) -> String {
+    if answer.profiles.is_empty() {
+        return "no profiles; make one with: vgpuctl profile create NAME --framebuffer 4GiB\n".to_owned();
+    }
+    let mut table = Table::new(0, &["NAME", "WISH", "CLASS", "POLICY", "DISPLAY", ">ALLOCATIONS"]);
+    for ProfileUse { profile, allocations } in &answer.profiles {
+        table.row([
+            profile.name.to_string(),
+            profile.wish.to_string(),
+            class(profile),
+            profile.policy.to_string(),
+            display(profile),
+            allocations.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+fn show(used: &ProfileUse) -> String {
+    let profile = &used.profile;
+    facts(&[
+        ("name", profile.name.to_string()),
+        ("wish", profile.wish.to_string()),
+        ("class", class(profile)),
+        ("policy", profile.policy.to_string()),
+        ("display", display(profile)),
+        ("allocations", used.allocations.to_string()),
+    ])
+}
+
+fn class(profile: &Profile) -> String {
+    profile.class.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+fn display(profile: &Profile) -> String {
+    match (profile.display, profile.ramfb) {
+        (true, true) => "on, with ramfb".to_owned(),
+        (true, false) => "on".to_owned(),
+        (false, _) => "off".to_owned(),
+    }
+}
+
+fn explain(answer: &Explanation) -> String {
+    let profile = &answer.profile;
+    let mut text = format!("profile {}: {}, policy {}\n", profile.name, profile.wish, profile.policy);
+    if answer.candidates.is_empty() {
+        text.push_str("no parent on this host; see: vgpuctl gpus\n");
+        return text;
+    }
+    let mut table = Table::new(0, &["PARENT", "GPU", "TYPE", ">POSSIBLE", "WHY NONE"]);
+    for candidate in &answer.candidates {
+        table.row([
+            candidate.parent.to_string(),
+            candidate.gpu.to_string(),
+            candidate.mdev_type.as_ref().map(ToString::to_string).unwrap_or_default(),
+            candidate.possible.to_string(),
+            candidate.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    text + &table.render()
+}
