@@ -10,14 +10,15 @@
 //!
 //! `docs/architecture.md` holds the drawing and the laws; `tests/rooms.rs` checks the arrows.
 
-<<<<<<< HEAD
-
+pub mod api;
 pub mod backend;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod desk;
 pub mod domain_xml;
+pub mod engine;
 pub mod failpoint;
 pub mod hook;
 pub mod inventory;
@@ -28,6 +29,7 @@ pub mod nvml;
 pub mod placement;
 pub mod plan;
 pub mod profile;
+pub mod service;
 pub mod sysfs;
 pub mod uevent;
 pub mod vfio;

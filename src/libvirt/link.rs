@@ -22,6 +22,7 @@ type Job = Box<dyn FnOnce(Result<&mut dyn Hypervisor, VirtError>) + Send>;
 #[derive(Clone, Debug)]
 pub struct Link {
     jobs: Sender<Job>,
+    events: Sender<Event>,
     state: Arc<Mutex<String>>,
 }
 
@@ -34,15 +35,21 @@ impl Link {
         let (jobs, queue) = mpsc::channel();
         let (events, told) = mpsc::channel();
         let state = Arc::new(Mutex::new("not connected yet".to_owned()));
-        let worker = Worker { uri: uri.to_owned(), events, state: Arc::clone(&state), open: None };
+        let worker =
+            Worker { uri: uri.to_owned(), events: events.clone(), state: Arc::clone(&state), open: None };
         std::thread::Builder::new().name("libvirt".to_owned()).spawn(move || worker.run(&queue))?;
-        Ok((Self { jobs, state }, told))
+        Ok((Self { jobs, events, state }, told))
     }
 
     /// Returns how the connection is, for people.
     #[must_use]
     pub fn state(&self) -> String {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes whoever waits for events look.
+    pub fn poke(&self) {
+        self.events.send(Event::Look).unwrap_or_default();
     }
 
     /// Runs `job` on the libvirt thread, connecting first where needed.
