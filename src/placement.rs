@@ -175,3 +175,8 @@ pub fn explain(
     all.sort_by(Offer::best_first);
     all.iter().map(|offer| offer.candidate(owners)).collect()
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

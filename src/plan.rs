@@ -71,3 +71,58 @@ pub fn lint(steps: &[Step]) -> Result<(), PlanError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::AllocationId;
+    use crate::model::fixture::{name_of, pci, pci_id, type_id, uuid};
+
+    fn mdev(number: u32) -> Choice {
+        Choice {
+            allocation: AllocationId::from_bits(number),
+            device: Device::Mdev(uuid(number)),
+            gpu: "virtual:a".parse().expect("valid"),
+            parent: name_of("a"),
+            mdev_type: Some(type_id("t")),
+            vf_id: None,
+            bind: false,
+        }
+    }
+
+    fn vf(address: &str, bind: bool) -> Choice {
+        let vf_id = Some(pci_id("8086:10ca"));
+        Choice { device: Device::Vf(pci(address)), mdev_type: None, vf_id, bind, ..mdev(0) }
+    }
+
+    #[test]
+    fn mdevs_are_made_and_unbound_vfs_bound() {
+        let steps = prepare(&[mdev(1), vf("0000:01:10.0", false), vf("0000:01:10.2", true)]);
+        let create = Step::CreateMdev { parent: name_of("a"), mdev_type: type_id("t"), uuid: uuid(1) };
+        assert_eq!(steps, [create, Step::BindVf { vf: pci("0000:01:10.2") }]);
+        assert_eq!(lint(&steps), Ok(()));
+    }
+
+    #[test]
+    fn undoing_takes_back_what_the_step_did_and_no_more() {
+        let steps = prepare(&[mdev(1), vf("0000:01:10.2", true)]);
+        let undone: Vec<_> = steps.iter().map(undo).collect();
+        assert_eq!(undone, [Some(Step::RemoveMdev { uuid: uuid(1) }), None]);
+        let set = Step::SetVfs { pf: pci("0000:01:00.0"), count: 4, before: 2 };
+        assert_eq!(undo(&set).as_ref().and_then(undo), Some(set));
+        assert_eq!(undo(&Step::RemoveMdev { uuid: uuid(1) }), None);
+    }
+
+    #[test]
+    fn nothing_is_touched_twice() {
+        let twice = prepare(&[mdev(1), mdev(2), mdev(1)]);
+        assert_eq!(lint(&twice), Err(PlanError::MdevTwice(uuid(1))));
+        let there_and_back = [prepare(&[mdev(1)]), vec![Step::RemoveMdev { uuid: uuid(1) }]].concat();
+        assert_eq!(lint(&there_and_back), Err(PlanError::MdevTwice(uuid(1))));
+        let bound = prepare(&[vf("0000:01:10.2", true), vf("0000:01:10.2", true)]);
+        assert_eq!(lint(&bound), Err(PlanError::VfTwice(pci("0000:01:10.2"))));
+        let pf = pci("0000:01:00.0");
+        let set = Step::SetVfs { pf, count: 4, before: 2 };
+        assert_eq!(lint(&[set.clone(), set]), Err(PlanError::PfTwice(pf)));
+    }
+}

@@ -102,7 +102,11 @@ pub(super) fn full(
     owners: &Owners,
     barred: &[Barred],
 ) -> NoPlacement {
-    of_profile(asked(wants), profile, snapshot, owners, barred)
+    let no = of_profile(asked(wants), profile, snapshot, owners, barred);
+    if wants.len() < 2 {
+        return no;
+    }
+    no.hint("all slices of a domain are placed together or none is; fewer may fit".to_owned())
 }
 
 /// Creates a refusal that lists what every parent could give `profile`.

@@ -25,7 +25,10 @@ fn a_file_with_every_key_is_read() {
 
 #[test]
 fn unknown_keys_and_wrong_values_are_refused_with_their_line() {
-    assert!(refusal("type = \"a\"\ncolour = \"red\"\n").starts_with("line 2 of the profile file: unknown field `colour`"));
+    assert!(
+        refusal("type = \"a\"\ncolour = \"red\"\n")
+            .starts_with("line 2 of the profile file: unknown field `colour`")
+    );
     assert!(refusal("\n\nframebuffer = \"4\"\n").contains("line 3"));
     assert!(refusal("framebuffer = \"2TiB\"").contains("1 MiB to 1 TiB"));
     assert!(refusal("framebuffer = 4096").contains("line 1"));
@@ -69,7 +72,9 @@ fn hostile_files_within_the_bound_end_with_one_line() {
     let inline = format!("type = {}", "{a=".repeat(20_000));
     let value = format!("policy = \"{}\"", "v".repeat(60_000));
     let many: String = (0..6_000).map(|n| format!("k{n} = 1\n")).collect();
-    for text in [nested, dotted, key, inline, value, many, "\0".to_owned(), "type = \"\u{1b}[31m\"".to_owned()] {
+    for text in
+        [nested, dotted, key, inline, value, many, "\0".to_owned(), "type = \"\u{1b}[31m\"".to_owned()]
+    {
         refusal(&text);
     }
 }
