@@ -50,6 +50,13 @@ fn the_parent_with_the_most_left_wins_and_ties_go_by_name() {
 }
 
 #[test]
+fn slices_of_one_request_spread_over_gpus_whose_parents_share_memory() {
+    let vfs = |gpu: &str| (0..4).map(|n| parent(&format!("{gpu}{n}"), vec![mdev_type("t", 0, 1)])).collect();
+    let snapshot = host(vec![gpu("a", vfs("a")), gpu("b", vfs("b"))]);
+    assert_eq!(parents(&choose_mdevs(4, &snapshot).expect("room")), ["a0", "b0", "a1", "a2"]);
+}
+
+#[test]
 fn a_choice_says_everything_the_record_needs() {
     let choice = choose_mdevs(1, &two((1, 0))).expect("room").remove(0);
     let expected = Choice {
@@ -218,6 +225,13 @@ fn a_named_vf_that_cannot_be_had_says_why() {
     assert_eq!(
         other,
         ("is a 1af4:1041, not the 8086:10ca that the profile asks for".to_owned(), Kind::Conflict)
+    );
+    let line =
+        choose(&[want_vf(1, &nic(), "0000:01:10.2")], &snapshot, &owners, &[]).expect_err("held").to_string();
+    assert_eq!(
+        line,
+        "cannot place VF 0000:01:10.2 (profile nic): 0000:01:10.2 is held by foreign (domain web2); p has 0 of 3 VFs \
+         free, held by domain web1 1 x VF, foreign (domain web2) 1 x VF, network interface eth1 1 x VF"
     );
     let bar = Barred { parent: name_of("p"), mdev_type: None, reason: "is being changed".to_owned() };
     assert_eq!(why("0000:01:10.0", &[bar]).0, "cannot be had: p is being changed");
