@@ -4,6 +4,8 @@
 
 mod allocation;
 mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod holder;
 mod id;
 mod pci;

@@ -14,3 +14,35 @@ pub fn step(choice: &Choice) -> Option<Step> {
         (Device::Mdev(_), None) | (Device::Vf(_), _) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::AllocationId;
+    use crate::model::fixture::{name_of, pci, pci_id, type_id, uuid};
+
+    fn mdev(number: u32) -> Choice {
+        Choice {
+            allocation: AllocationId::from_bits(number),
+            device: Device::Mdev(uuid(number)),
+            gpu: "virtual:a".parse().expect("valid"),
+            parent: name_of("a"),
+            mdev_type: Some(type_id("t")),
+            vf_id: None,
+            bind: false,
+        }
+    }
+
+    fn vf(address: &str, bind: bool) -> Choice {
+        let vf_id = Some(pci_id("8086:10ca"));
+        Choice { device: Device::Vf(pci(address)), mdev_type: None, vf_id, bind, ..mdev(0) }
+    }
+
+    #[test]
+    fn mdevs_are_made_and_unbound_vfs_bound() {
+        let choices = [mdev(1), vf("0000:01:10.0", false), vf("0000:01:10.2", true)];
+        let steps: Vec<Step> = choices.iter().filter_map(step).collect();
+        let create = Step::CreateMdev { parent: name_of("a"), mdev_type: type_id("t"), uuid: uuid(1) };
+        assert_eq!(steps, [create, Step::BindVf { vf: pci("0000:01:10.2") }]);
+    }
+}

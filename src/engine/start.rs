@@ -6,7 +6,7 @@ use super::Engine;
 use super::admit::{self, Wanted};
 use super::work::{End, Failure};
 use crate::ledger::{Change, Intent, Need};
-use crate::model::{Device, DeviceName, HostSnapshot, Kind, MdevTypeId, Realized, Refusal, RunId, Step};
+use crate::model::{Device, Gpu, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step};
 use crate::placement::{self, Barred, Choice, Want};
 use crate::plan;
 use crate::wire::Hook;
@@ -147,8 +147,8 @@ impl Engine {
                 }
                 match self.make_one(&want, &choice, intent, run, deadline, made) {
                     Ok(None) => {}
-                    Ok(Some(bar)) => {
-                        barred.push(bar);
+                    Ok(Some(refusal)) => {
+                        barred.extend(bars(&choice, &snapshot, &refusal));
                         left.push(want);
                     }
                     Err(refusal) => failed = Some(refusal),
@@ -199,7 +199,7 @@ impl Engine {
         Ok(intents)
     }
 
-    /// Makes one slice. `Some` is a parent that turned out to be full: the bar for the next round.
+    /// Makes one slice. `Some` is why this parent could not, though another still may.
     fn make_one(
         &self,
         want: &Wanted,
@@ -208,7 +208,7 @@ impl Engine {
         run: RunId,
         deadline: Instant,
         made: &mut Vec<Made>,
-    ) -> Result<Option<Barred>, Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let record = self.record_for(want, choice, run);
         let Some(intent) = intent else {
             made.push(Made { record, intent: None });
@@ -218,7 +218,7 @@ impl Engine {
             End::Done => made.push(Made { record, intent: Some(intent) }),
             End::Failed(Failure { refusal, elsewhere: true }) => {
                 self.defer(vec![Change::CloseIntent(intent.id)]);
-                return Ok(Some(bar(&choice.parent, choice.mdev_type.as_ref(), &refusal)));
+                return Ok(Some(refusal));
             }
             End::Failed(failure) => {
                 self.defer(vec![Change::CloseIntent(intent.id)]);
@@ -254,8 +254,20 @@ fn changes_of(made: &[Made]) -> Vec<Change> {
     records.chain(closed).collect()
 }
 
-fn bar(parent: &DeviceName, mdev_type: Option<&MdevTypeId>, refusal: &Refusal) -> Barred {
-    Barred { parent: parent.clone(), mdev_type: mdev_type.cloned(), reason: refusal.message.clone() }
+/// Bars what turned out to be full for the next round. Parents of one GPU share its memory: when one has
+/// no room for a type, none of them has.
+fn bars(choice: &Choice, snapshot: &HostSnapshot, refusal: &Refusal) -> Vec<Barred> {
+    let shares = |gpu: &Gpu, parent: &MdevParent| {
+        parent.name == choice.parent || (refusal.kind == Kind::NoCapacity && gpu.id == choice.gpu)
+    };
+    let parents = snapshot.parents().filter(|(gpu, parent)| shares(gpu, parent));
+    parents
+        .map(|(_, parent)| Barred {
+            parent: parent.name.clone(),
+            mdev_type: choice.mdev_type.clone(),
+            reason: refusal.message.clone(),
+        })
+        .collect()
 }
 
 fn explain(want: &Wanted, mut refusal: Refusal) -> Refusal {
