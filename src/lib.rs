@@ -10,14 +10,21 @@
 //!
 //! `docs/architecture.md` holds the drawing and the laws; `tests/rooms.rs` checks the arrows.
 
+pub mod backend;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod domain_xml;
+pub mod failpoint;
 pub mod hook;
+pub mod inventory;
 pub mod model;
+pub mod nvml;
 pub mod placement;
 pub mod plan;
 pub mod profile;
+pub mod sysfs;
+pub mod uevent;
+pub mod vfio;
 pub mod wire;

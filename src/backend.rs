@@ -1,0 +1,40 @@
+//! The ways of making a slice, one module each: `scan` reads, [`execute`] performs one [`Step`].
+//!
+//! Every kernel change of the service is one of these steps. A step blocks as long as the kernel
+//! does; those that can sleep for ever run in a [`helper`] process. Choosing is not done here.
+
+mod error;
+pub mod helper;
+pub mod mdev;
+pub mod sriov;
+
+pub use error::{Act, Cause, StepError};
+
+use crate::model::Step;
+use crate::sysfs::Sysfs;
+
+/// Performs one step and reads back that it is so. Taking away what is gone, and bringing about what
+/// is so already, succeed without a write; a UUID that exists is [`StepError::Exists`].
+///
+/// Blocks as long as the kernel does: see [`may_block`].
+///
+/// # Errors
+/// See [`StepError`]; after an error the host may be as before or between, and must be read again.
+pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
+    match step {
+        Step::CreateMdev { parent, mdev_type, uuid } => mdev::create(sysfs, parent, mdev_type, *uuid),
+        Step::RemoveMdev { uuid } => mdev::remove(sysfs, *uuid),
+        Step::SetVfs { pf, count, .. } => sriov::set_vfs(sysfs, *pf, *count),
+        Step::BindVf { vf } => sriov::bind_vf(sysfs, *vf),
+    }
+}
+
+/// Returns whether the kernel can sleep in this step until a guest lets go of a device; such a step
+/// belongs into a [`helper`].
+#[must_use]
+pub const fn may_block(step: &Step) -> bool {
+    match step {
+        Step::CreateMdev { .. } => false,
+        Step::RemoveMdev { .. } | Step::SetVfs { .. } | Step::BindVf { .. } => true,
+    }
+}

@@ -1,0 +1,316 @@
+//! What can go wrong with a step, and what to do about it.
+
+use std::fmt;
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{DeviceName, Holder, Kind, MdevTypeId, MdevUuid, PciAddress, Refusal, Step};
+use crate::sysfs::SysfsError;
+
+/// The kernel's answer behind a [`StepError`]: can travel between processes, keeps errno.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{text}")]
+pub struct Cause {
+    /// What was tried on which attribute with which value, and the kernel's words.
+    pub text: String,
+    /// The kernel's number.
+    pub errno: Option<i32>,
+}
+
+impl Cause {
+    /// Returns errno.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        self.errno.map(Errno::from_raw)
+    }
+}
+
+impl From<SysfsError> for Cause {
+    fn from(error: SysfsError) -> Self {
+        let errno = error.errno().map(|errno| errno as i32);
+        Self { text: Refusal::from_error(Kind::HostFault, &error).message, errno }
+    }
+}
+
+/// What a step was doing when the kernel answered something that has no variant of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum Act {
+    /// Making an mdev.
+    Create {
+        /// On this parent.
+        parent: DeviceName,
+        /// Of this type.
+        mdev_type: MdevTypeId,
+        /// With this name.
+        uuid: MdevUuid,
+    },
+    /// Taking an mdev away.
+    Remove {
+        /// Its name.
+        uuid: MdevUuid,
+    },
+    /// Changing the number of VFs.
+    SetVfs {
+        /// Of this PF.
+        pf: PciAddress,
+        /// To this number.
+        count: u32,
+    },
+    /// Giving a VF to its VFIO driver.
+    Bind {
+        /// The VF.
+        vf: PciAddress,
+        /// The driver.
+        driver: String,
+    },
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { parent, mdev_type, uuid } => {
+                write!(f, "create mdev {uuid} of type {mdev_type} on {parent}")
+            }
+            Self::Remove { uuid } => write!(f, "remove mdev {uuid}"),
+            Self::SetVfs { pf, count } => write!(f, "set the VFs of {pf} to {count}"),
+            Self::Bind { vf, driver } => write!(f, "bind VF {vf} to {driver}"),
+        }
+    }
+}
+
+/// A step that was not done. Each variant is a different thing for the reader to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "error", rename_all = "snake_case")]
+pub enum StepError {
+    /// The UUID is taken, on this or another parent, or by a device whose removal has not ended.
+    #[error("mdev {uuid} exists already, or its removal has not ended")]
+    Exists {
+        /// The UUID.
+        uuid: MdevUuid,
+        /// The kernel's answer.
+        source: Cause,
+    },
+    /// The parent has no room for one more of the type.
+    #[error("{parent} has no room for another {mdev_type}")]
+    NoRoom {
+        /// The parent.
+        parent: DeviceName,
+        /// The type.
+        mdev_type: MdevTypeId,
+        /// The kernel's answer.
+        source: Cause,
+    },
+    /// The device, parent, type or PF is not there.
+    #[error("cannot {act}: {what} does not exist")]
+    Gone {
+        /// What was tried.
+        act: Act,
+        /// What is missing.
+        what: String,
+    },
+    /// A guest has it open, or the host itself uses it. Nothing was changed.
+    #[error("{device} is in use by {}", list(.holders))]
+    Held {
+        /// The mdev or VF.
+        device: String,
+        /// Who; empty when that could not be found out.
+        holders: Vec<Holder>,
+    },
+    /// The number of VFs is more than the PF has.
+    #[error("{pf} can have at most {total} VFs, not {count}")]
+    TooManyVfs {
+        /// The PF.
+        pf: PciAddress,
+        /// VFs wanted.
+        count: u32,
+        /// VFs it can have.
+        total: u32,
+    },
+    /// No driver that could do it.
+    #[error("cannot {act}: {reason}")]
+    NoDriver {
+        /// What was tried.
+        act: Act,
+        /// Which driver is missing or cannot.
+        reason: String,
+    },
+    /// All writes went well and reading back shows something else.
+    #[error("could not {act}: reading back shows {found}")]
+    NotSo {
+        /// What was tried.
+        act: Act,
+        /// What is so instead.
+        found: String,
+    },
+    /// The kernel refused for another reason.
+    #[error("cannot {act}")]
+    Kernel {
+        /// What was tried.
+        act: Act,
+        /// The kernel's answer.
+        source: Cause,
+    },
+    /// The helper process ended without an answer.
+    #[error("cannot tell whether it was done: {step}: the helper process {how}")]
+    NoAnswer {
+        /// What it was asked to do.
+        step: String,
+        /// How it ended.
+        how: String,
+    },
+}
+
+fn list(holders: &[Holder]) -> String {
+    if holders.is_empty() {
+        return "a process that could not be identified".to_owned();
+    }
+    holders.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl StepError {
+    /// Returns what kind of no this is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Exists { .. } => Kind::Conflict,
+            Self::NoRoom { .. } => Kind::NoCapacity,
+            Self::Gone { .. } => Kind::NotFound,
+            Self::Held { .. } => Kind::Busy,
+            Self::TooManyVfs { .. } => Kind::Usage,
+            Self::NoDriver { .. } | Self::NotSo { .. } | Self::Kernel { .. } | Self::NoAnswer { .. } => {
+                Kind::HostFault
+            }
+        }
+    }
+
+    /// Returns the kernel's number behind it.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Exists { source, .. } | Self::NoRoom { source, .. } | Self::Kernel { source, .. } => {
+                source.errno()
+            }
+            Self::Gone { .. }
+            | Self::Held { .. }
+            | Self::TooManyVfs { .. }
+            | Self::NoDriver { .. }
+            | Self::NotSo { .. }
+            | Self::NoAnswer { .. } => None,
+        }
+    }
+
+    /// Returns whether the same slice may be made on another parent: this one is full, refused, or
+    /// went away, and nothing was left behind.
+    #[must_use]
+    pub fn retry_elsewhere(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Kernel { act: Act::Create { .. }, source } => source.errno() == Some(Errno::EIO),
+            Self::Gone { act, .. } => matches!(act, Act::Create { .. }),
+            Self::Kernel { .. }
+            | Self::Exists { .. }
+            | Self::Held { .. }
+            | Self::TooManyVfs { .. }
+            | Self::NoDriver { .. }
+            | Self::NotSo { .. }
+            | Self::NoAnswer { .. } => false,
+        }
+    }
+
+    /// Returns what the reader can do, one sentence each.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Exists { uuid, .. } => vec![format!(
+                "look who made it: vgpuctl gpus, or mdevctl list; if it starts by itself at boot, mdevctl undefine -u {uuid} ends that"
+            )],
+            Self::NoRoom { parent, .. } => vec![format!(
+                "types of one parent share its resources: remove an mdev on {parent} or choose a smaller type"
+            )],
+            Self::Gone { act, .. } => vec![gone_hint(act)],
+            Self::Held { holders, .. } => holders.iter().map(held_hint).collect(),
+            Self::TooManyVfs { total, .. } => vec![format!("ask for {total} or fewer")],
+            Self::NoDriver { act, .. } => vec![driver_hint(act)],
+            Self::NotSo { .. } => vec!["the kernel log says why: dmesg".to_owned()],
+            Self::Kernel { act, source } => vec![kernel_hint(act, source.errno())],
+            Self::NoAnswer { .. } => vec!["the next look at the host shows what is so".to_owned()],
+        }
+    }
+
+    /// Returns it as it travels to the caller.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        let mut refusal = Refusal::from_error(self.kind(), self);
+        refusal.hints = self.hints();
+        refusal
+    }
+
+    /// Returns the error of a helper that ended without an answer.
+    pub(crate) fn no_answer(step: &Step, how: String) -> Self {
+        Self::NoAnswer { step: step.to_string(), how }
+    }
+}
+
+fn gone_hint(act: &Act) -> String {
+    match act {
+        Act::Create { .. } => "vgpuctl gpus lists the parents and types that exist now".to_owned(),
+        Act::Remove { .. } => "nothing is left to remove".to_owned(),
+        Act::SetVfs { .. } => "vgpuctl gpus lists the PFs that exist now".to_owned(),
+        Act::Bind { .. } => {
+            "the VF went away with its PF's VF count: vgpuctl vfs set makes it again".to_owned()
+        }
+    }
+}
+
+fn held_hint(holder: &Holder) -> String {
+    match (&holder.domain, holder.pid) {
+        (Some(domain), _) => format!("stop domain {domain} first"),
+        (None, 0) => format!("take it out of use on the host first: {}", holder.name),
+        (None, pid) => format!("end process {pid} ({}) first", holder.name),
+    }
+}
+
+fn driver_hint(act: &Act) -> String {
+    match act {
+        Act::SetVfs { pf, .. } => {
+            format!("bind {pf} to a driver that can make VFs (its sriov_configure is missing)")
+        }
+        Act::Bind { driver, .. } => format!("load it: modprobe {driver}"),
+        Act::Create { parent, .. } => format!("load the vGPU driver of {parent}"),
+        Act::Remove { .. } => "load the mdev module".to_owned(),
+    }
+}
+
+/// What to do about an errno, by what was tried. The causes are those of the kernel's own sources:
+/// drivers/vfio/mdev, drivers/pci/iov.c, drivers/pci/pci-sysfs.c, drivers/base/bus.c.
+fn kernel_hint(act: &Act, errno: Option<Errno>) -> String {
+    match (act, errno) {
+        (_, Some(Errno::EACCES | Errno::EPERM)) => {
+            "the service must run as root, and a vendor's driver can refuse with the same number: the kernel log tells"
+                .to_owned()
+        }
+        (Act::Create { .. }, Some(Errno::EINVAL)) => {
+            "the driver refused the type on this parent now; the kernel log says why: dmesg".to_owned()
+        }
+        (Act::Create { .. }, Some(Errno::EIO)) => {
+            "the vGPU driver refused; its own log says why: journalctl -b -g vmiop_log, and dmesg".to_owned()
+        }
+        (_, Some(Errno::ENOMEM)) => "the kernel has no memory for it: free some and try again".to_owned(),
+        (Act::Remove { .. }, Some(Errno::EAGAIN)) => "its creation has not ended: try again".to_owned(),
+        (Act::SetVfs { .. }, Some(Errno::EBUSY)) => {
+            "another tool changed the number of VFs meanwhile: look again, then try again".to_owned()
+        }
+        (Act::SetVfs { .. }, Some(Errno::EIO | Errno::ENODEV | Errno::EINVAL | Errno::ENOSYS)) => {
+            "the kernel log says why; \"not enough MMIO resources\" means that the firmware must give more: \
+             turn on SR-IOV and \"above 4G decoding\" there, or boot with pci=realloc"
+                .to_owned()
+        }
+        (Act::Bind { driver, .. }, Some(Errno::EINVAL)) => {
+            format!("{driver} refuses VFs without an IOMMU: turn it on (intel_iommu=on, or the firmware's switch)")
+        }
+        (Act::Bind { .. }, Some(Errno::EBUSY)) => "another driver holds a part of it: dmesg".to_owned(),
+        _ => "the kernel log says why: dmesg".to_owned(),
+    }
+}

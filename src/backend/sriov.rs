@@ -1,0 +1,247 @@
+//! SR-IOV virtual functions: a PF gets a number of them, each is bound to its VFIO driver.
+//!
+//! Interface: the kernel's drivers/pci/iov.c and Documentation/ABI/testing/sysfs-bus-pci.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::backend::error::{Act, StepError};
+use crate::backend::mdev::{hold_free, iommu_group};
+use crate::model::{Holder, PciAddress, PciId, Sriov, Vf};
+use crate::sysfs::{Sysfs, wait_until};
+use crate::vfio::{BindError, GroupGuard, Holders, bind, choose_driver};
+
+/// How long the links of new VFs may take after the write; the kernel makes them before it returns,
+/// some drivers from a work queue after that.
+const LINKS_LIMIT: Duration = Duration::from_secs(3);
+/// How long udev or devtmpfs may take to make the node of a bound VF.
+const NODE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Reads the SR-IOV state of the function in `dir`; `None` when it is no PF. Never reads
+/// `sriov_numvfs`, which takes the device lock and so could wait behind a stuck change.
+#[must_use]
+pub fn scan(sysfs: &Sysfs, dir: &str, vendor: u16, holders: &Holders) -> Option<Sriov> {
+    let total = sysfs.read_optional(&format!("{dir}/sriov_totalvfs")).ok()??.parse().ok()?;
+    let vf_device = sysfs.read(&format!("{dir}/sriov_vf_device")).ok();
+    let vf_id = vf_device.and_then(|text| u16::from_str_radix(&text, 16).ok());
+    let autoprobe = match sysfs.read(&format!("{dir}/sriov_drivers_autoprobe")).as_deref() {
+        Ok("0" | "N") => Some(false),
+        Ok("1" | "Y") => Some(true),
+        _ => None,
+    };
+    let links = vf_links(sysfs, dir);
+    let enabled = u32::try_from(links.len()).unwrap_or(u32::MAX);
+    let vfs = links.iter().filter_map(|index| read_vf(sysfs, dir, *index, holders)).collect();
+    let vf_id = vf_id.map(|device| PciId { vendor, device });
+    Some(Sriov { total, enabled, vf_id, autoprobe, vfs })
+}
+
+/// The numbers of the `virtfnN` links in ascending order.
+fn vf_links(sysfs: &Sysfs, dir: &str) -> Vec<u32> {
+    let names = sysfs.list_optional(dir).unwrap_or_default();
+    let mut indexes: Vec<u32> =
+        names.iter().filter_map(|name| name.strip_prefix("virtfn")?.parse().ok()).collect();
+    indexes.sort_unstable();
+    indexes
+}
+
+fn read_vf(sysfs: &Sysfs, pf_dir: &str, index: u32, holders: &Holders) -> Option<Vf> {
+    let dir = sysfs.link_path(&format!("{pf_dir}/virtfn{index}"))?;
+    let address = dir.rsplit('/').next()?.parse().ok()?;
+    let id = PciId {
+        vendor: read_hex(sysfs, &format!("{dir}/vendor"))?,
+        device: read_hex(sysfs, &format!("{dir}/device"))?,
+    };
+    let driver = sysfs.link_name(&format!("{dir}/driver"));
+    let vfio = sysfs.exists(&format!("{dir}/vfio-dev"));
+    let iommu_group = iommu_group(sysfs, &dir);
+    let mut users = holders.of_device(sysfs, &dir, iommu_group);
+    if driver.is_some() && !vfio {
+        users.extend(host_users(sysfs, &dir));
+    }
+    Some(Vf {
+        index,
+        address,
+        id,
+        driver,
+        vfio,
+        iommu_group,
+        numa_node: numa_node(sysfs, &dir),
+        holders: users,
+    })
+}
+
+/// Reads a hexadecimal attribute of 16 bits such as `0x10de`.
+#[must_use]
+pub fn read_hex(sysfs: &Sysfs, at: &str) -> Option<u16> {
+    let text = sysfs.read(at).ok()?;
+    u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+/// Reads the NUMA node of the device in `dir`; the kernel's -1 is `None`.
+#[must_use]
+pub fn numa_node(sysfs: &Sysfs, dir: &str) -> Option<u32> {
+    sysfs.read(&format!("{dir}/numa_node")).ok()?.parse().ok()
+}
+
+/// What of the host itself uses the function: network interfaces that are up (IFF_UP is bit 0 of `flags`).
+fn host_users(sysfs: &Sysfs, dir: &str) -> Vec<Holder> {
+    let interfaces = sysfs.list_optional(&format!("{dir}/net")).unwrap_or_default();
+    let up = interfaces.into_iter().filter(|name| {
+        let flags = sysfs.read(&format!("{dir}/net/{name}/flags")).unwrap_or_default();
+        let flags = flags.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        flags.is_some_and(|flags| flags & 1 != 0)
+    });
+    up.map(|name| Holder { pid: 0, domain: None, name: format!("network interface {name}, which is up") })
+        .collect()
+}
+
+/// Brings the PF in `pf` to `count` VFs, each on its VFIO driver. Refuses while any VF is in use,
+/// unless the count is right already; goes through 0, because the kernel refuses to change one
+/// non-zero count into another; turns off probing of host drivers first.
+///
+/// # Errors
+/// [`StepError::Held`] and [`StepError::TooManyVfs`] before anything changes; [`StepError::NotSo`]
+/// when the driver enabled fewer; [`StepError::NoDriver`], [`StepError::Gone`], [`StepError::Kernel`].
+pub fn set_vfs(sysfs: &Sysfs, pf: PciAddress, count: u32) -> Result<(), StepError> {
+    let act = Act::SetVfs { pf, count };
+    let Some(dir) = sysfs.link_path(&format!("sys/bus/pci/devices/{pf}")) else {
+        return Err(StepError::Gone { act, what: format!("PCI function {pf}") });
+    };
+    let total = sysfs.read_optional(&format!("{dir}/sriov_totalvfs")).ok().flatten();
+    let Some(total) = total.and_then(|text| text.parse::<u32>().ok()) else {
+        return Err(StepError::NoDriver { act, reason: format!("{pf} has no sriov_totalvfs: it is no PF") });
+    };
+    if count > total {
+        return Err(StepError::TooManyVfs { pf, count, total });
+    }
+    let enabled = vf_links(sysfs, &dir);
+    if enabled.len() != count as usize {
+        change_count(sysfs, &dir, &act, &enabled, count)?;
+    }
+    for index in vf_links(sysfs, &dir) {
+        if let Some(vf) = vf_address(sysfs, &dir, index) {
+            bind_vf(sysfs, vf)?;
+        }
+    }
+    match vf_links(sysfs, &dir).len() {
+        found if found == count as usize => Ok(()),
+        found => Err(StepError::NotSo { act, found: format!("{found} VFs; the PF's driver made no more") }),
+    }
+}
+
+fn vf_address(sysfs: &Sysfs, dir: &str, index: u32) -> Option<PciAddress> {
+    sysfs.link_name(&format!("{dir}/virtfn{index}"))?.parse().ok()
+}
+
+fn change_count(sysfs: &Sysfs, dir: &str, act: &Act, enabled: &[u32], count: u32) -> Result<(), StepError> {
+    let mut guards: Vec<GroupGuard> = Vec::new();
+    for index in enabled {
+        guards.extend(hold_vf(sysfs, dir, *index, act)?);
+    }
+    let kernel =
+        |error: crate::sysfs::SysfsError| StepError::Kernel { act: act.clone(), source: error.into() };
+    let autoprobe = format!("{dir}/sriov_drivers_autoprobe");
+    if count > 0 && sysfs.exists(&autoprobe) {
+        sysfs.write(&autoprobe, "0").map_err(kernel)?;
+    }
+    if !enabled.is_empty() {
+        write_count(sysfs, dir, act, 0)?;
+        drop(guards);
+        if !wait_until(LINKS_LIMIT, || vf_links(sysfs, dir).is_empty()) {
+            return Err(StepError::NotSo { act: act.clone(), found: "VFs that did not go away".to_owned() });
+        }
+    }
+    if count > 0 {
+        write_count(sysfs, dir, act, count)?;
+        wait_for_links(sysfs, dir, count);
+    }
+    Ok(())
+}
+
+/// Waits until all VFs are there, or as many as the driver made have stopped to change.
+fn wait_for_links(sysfs: &Sysfs, dir: &str, count: u32) {
+    let numvfs = format!("{dir}/sriov_numvfs");
+    wait_until(LINKS_LIMIT, || {
+        let links = vf_links(sysfs, dir).len();
+        let stored = sysfs.read(&numvfs).ok().and_then(|text| text.parse::<usize>().ok());
+        links == count as usize || (links > 0 && stored == Some(links))
+    });
+}
+
+fn write_count(sysfs: &Sysfs, dir: &str, act: &Act, count: u32) -> Result<(), StepError> {
+    let Err(error) = sysfs.write(&format!("{dir}/sriov_numvfs"), &count.to_string()) else { return Ok(()) };
+    Err(match error.errno() {
+        Some(Errno::ENOENT) => {
+            let driver = sysfs.link_name(&format!("{dir}/driver"));
+            let reason = driver.map_or_else(
+                || "no driver is bound to the PF".to_owned(),
+                |driver| format!("driver {driver} of the PF does not make VFs this way"),
+            );
+            StepError::NoDriver { act: act.clone(), reason }
+        }
+        _ => StepError::Kernel { act: act.clone(), source: error.into() },
+    })
+}
+
+/// Makes sure that nobody uses a VF, and keeps it so while the guard lives.
+fn hold_vf(sysfs: &Sysfs, pf_dir: &str, index: u32, act: &Act) -> Result<Option<GroupGuard>, StepError> {
+    let Some(dir) = sysfs.link_path(&format!("{pf_dir}/virtfn{index}")) else { return Ok(None) };
+    let device = format!("VF {}", dir.rsplit('/').next().unwrap_or_default());
+    free_of_host(sysfs, &dir, &device)?;
+    hold_free(sysfs, &dir, &device, act)
+}
+
+fn free_of_host(sysfs: &Sysfs, dir: &str, device: &str) -> Result<(), StepError> {
+    match host_users(sysfs, dir) {
+        users if users.is_empty() => Ok(()),
+        holders => Err(StepError::Held { device: device.to_owned(), holders }),
+    }
+}
+
+/// Gives a VF to its VFIO driver; one that is there already is left alone.
+///
+/// # Errors
+/// [`StepError::Held`] while the host or a guest uses it, [`StepError::Gone`],
+/// [`StepError::NoDriver`], [`StepError::NotSo`], [`StepError::Kernel`].
+pub fn bind_vf(sysfs: &Sysfs, vf: PciAddress) -> Result<(), StepError> {
+    let device = format!("VF {vf}");
+    let Some(dir) = sysfs.link_path(&format!("sys/bus/pci/devices/{vf}")) else {
+        let act = Act::Bind { vf, driver: "its VFIO driver".to_owned() };
+        return Err(StepError::Gone { act, what: device });
+    };
+    let driver = choose_driver(sysfs, &dir);
+    let act = Act::Bind { vf, driver: driver.clone() };
+    let current = sysfs.link_name(&format!("{dir}/driver"));
+    if current.as_deref() != Some(driver.as_str()) {
+        free_of_host(sysfs, &dir, &device)?;
+        let guard = hold_free(sysfs, &dir, &device, &act)?;
+        bind(sysfs, vf, &driver).map_err(|error| bind_error(error, &act))?;
+        drop(guard);
+    }
+    let group = iommu_group(sysfs, &dir);
+    let ready = || {
+        let node = group.is_some_and(|group| sysfs.exists(&format!("dev/vfio/{group}")));
+        node || sysfs.exists(&format!("{dir}/vfio-dev"))
+    };
+    if wait_until(NODE_LIMIT, ready) {
+        Ok(())
+    } else {
+        let found = format!("driver {driver}, but neither vfio-dev nor a node in /dev/vfio");
+        Err(StepError::NotSo { act, found })
+    }
+}
+
+fn bind_error(error: BindError, act: &Act) -> StepError {
+    let act = act.clone();
+    match error {
+        BindError::Gone(vf) => StepError::Gone { act, what: format!("VF {vf}") },
+        BindError::NoDriver { .. } => StepError::NoDriver { act, reason: error.to_string() },
+        BindError::Attribute(error) => StepError::Kernel { act, source: error.into() },
+        BindError::NotBound { found, .. } => {
+            let found = found.map_or_else(|| "no driver".to_owned(), |driver| format!("driver {driver}"));
+            StepError::NotSo { act, found }
+        }
+    }
+}
