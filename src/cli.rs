@@ -107,7 +107,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
     let client = Client::new(paths);
     let format = arguments.output;
     match arguments.command {
-        Command::Gpus(command) => command.run(&client, format),
+        Command::Gpus(command) => command.run(&client, paths, format),
         Command::Status => status::run(&client, format),
         Command::Profile(command) => command.run(&client, format),
         Command::Attach(command) => command.run(&client, format),

@@ -1,5 +1,7 @@
 //! `vgpuctl gpus`: what is on the host, and what can be made on it.
 
+mod direct;
+
 use std::collections::BTreeMap;
 
 use clap::Args;
@@ -7,6 +9,7 @@ use clap::Args;
 use crate::cli::report::{Format, Report};
 use crate::cli::table::{Table, printable};
 use crate::client::{Client, ClientError};
+use crate::config::Paths;
 use crate::model::{BackendKind, Device, Gpu, Link, MdevTypeId, PciAddress};
 use crate::wire::{Gpus as Answer, Owner, Refusal, Slice};
 
@@ -20,17 +23,24 @@ use crate::wire::{Gpus as Answer, Owner, Refusal, Slice};
 /// GPU share its memory: making one lowers the others.
 ///
 /// Slices are owned by an allocation, foreign (made by somebody else: counted, never touched),
-/// or free.
+/// free, or unknown (--direct).
 #[derive(Debug, Args)]
 pub(super) struct Gpus {
+    /// Read the host itself, without the service; owners are then unknown
+    #[arg(long)]
+    direct: bool,
     /// List each parent and each free VF by itself
     #[arg(long)]
     all: bool,
 }
 
 impl Gpus {
-    pub(super) fn run(self, client: &Client, format: Format) -> Result<Report, Refusal> {
-        let answer: Answer = client.get("/v1/gpus").map_err(ClientError::into_refusal)?;
+    pub(super) fn run(self, client: &Client, paths: &Paths, format: Format) -> Result<Report, Refusal> {
+        let answer = if self.direct {
+            direct::read(paths)?
+        } else {
+            client.get("/v1/gpus").map_err(ClientError::into_refusal)?
+        };
         Report::new(format, &answer, |answer| render(answer, self.all))
     }
 }
