@@ -10,8 +10,6 @@
 //!
 //! `docs/architecture.md` holds the drawing and the laws; `tests/rooms.rs` checks the arrows.
 
-<<<<<<< HEAD
-
 pub mod api;
 pub mod backend;
 pub mod cli;
