@@ -53,6 +53,6 @@ for tool in mdevctl umockdev-record umockdev-run virt-xml-validate sqlite3 jq ls
 done
 echo "<domain type='kvm'><name>x</name><memory>1</memory><os><type>hvm</type></os></domain>" >/tmp/x.xml
 virt-xml-validate /tmp/x.xml domain
-umockdev-record /sys/devices/virtual/mtty/mtty | grep -q '^P: /devices/virtual/mtty/mtty'
+umockdev-record /sys/devices/virtual/mtty/mtty | grep >/dev/null '^P: /devices/virtual/mtty/mtty'
 EOF
 }

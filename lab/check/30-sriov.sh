@@ -40,3 +40,20 @@ test -c "/dev/vfio/$(basename "$(readlink virtfn0/iommu_group)")"
 echo 0 >sriov_numvfs
 EOF
 }
+
+check_nvme_function_can_be_plugged_and_has_vfs() {
+    lab plug nvme
+    in_lab <<'EOF'
+timeout 20 sh -c 'until ls -d /sys/bus/pci/drivers/nvme/*:* 2>/dev/null; do sleep 0.2; done'
+cd /sys/bus/pci/drivers/nvme/*:*
+equal "$(cat sriov_totalvfs)" 4 "VFs"
+echo 0 >sriov_drivers_autoprobe
+equal "$(errno_of sriov_numvfs 2)" ok "0 to 2"
+equal "$(ls -d virtfn* | wc -l)" 2 "links"
+echo 0 >sriov_numvfs
+EOF
+    ! lab save with-nvme 2>/dev/null || fail "a lab with an NVMe function was saved"
+    equal "$(lab run mountpoint /mnt/host)" "/mnt/host is a mountpoint" "the share after a refused save"
+    lab reset
+    in_lab <<<'equal "$(ls -d /sys/bus/pci/drivers/nvme/*:* 2>/dev/null)" "" "NVMe functions"'
+}

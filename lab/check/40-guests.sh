@@ -15,8 +15,8 @@ XML
 lab-guest define one --hostdev-xml /tmp/hostdev.xml
 virsh -q start one
 lab-guest wait-pci one 4348:3253 1
-lab-guest bios-pci one | grep -q '4348:3253'
-lab-guest cmdline one | grep -q "$uuid"
+lab-guest bios-pci one | grep >/dev/null '4348:3253'
+lab-guest cmdline one | grep >/dev/null "$uuid"
 read -r pid domain < <(lab-guest holders $uuid)
 equal "$domain" one "holder"
 equal "$pid" "$(cat /run/libvirt/qemu/one.pid)" "pid of the holder"
@@ -63,7 +63,7 @@ XML
 lab-guest define two --hostdev-xml /tmp/vf.xml
 virsh -q start two
 lab-guest wait-pci two 8086:10ca 1
-lab-guest bios-pci two | grep -q '8086:10ca'
+lab-guest bios-pci two | grep >/dev/null '8086:10ca'
 equal "$(lab-guest holders $vf | cut -d' ' -f2)" two "holder"
 lab-guest remove two
 echo 0 >$pf/sriov_numvfs

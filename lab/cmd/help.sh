@@ -13,6 +13,7 @@ A virtual KVM host without GPU hardware, to try vgpud in.
   lab reset [NAME]     go back to a snapshot, "ready" unless named
   lab reboot           clean reboot
   lab cut              power cut, then a cold boot from the disk as it was left
+  lab plug nvme        hot-plug one more SR-IOV function; "reset" takes it out
   lab status           what there is; exit code 3 when down
   lab check            the lab's own tests
   lab help             this text

@@ -15,6 +15,7 @@ lab_close_ssh
 if lab_has_snapshot "$name"; then
     lab_qmp job snapshot-delete "{\"job-id\": \"delete\", \"tag\": \"$name\", \"devices\": [\"disk\"]}"
 fi
-lab_qmp job snapshot-save "{\"job-id\": \"save\", \"tag\": \"$name\", \"vmstate\": \"disk\", \"devices\": [\"disk\"]}"
-lab_qmp call cont >/dev/null
+saved=0
+lab_qmp job snapshot-save "{\"job-id\": \"save\", \"tag\": \"$name\", \"vmstate\": \"disk\", \"devices\": [\"disk\"]}" || saved=$?
 lab_settle
+((saved == 0)) || die "nothing was saved"

@@ -25,7 +25,8 @@ lab_hardware() {
         -device pcie-root-port,id=plug1,chassis=3,slot=3,bus=pcie.0,addr=6 \
         -device pcie-root-port,id=plug2,chassis=4,slot=4,bus=pcie.0,addr=7 \
         -device igb,id=igb1,bus=pf1,mac=52:54:00:12:01:01,romfile= \
-        -device igb,id=igb2,bus=pf2,mac=52:54:00:12:02:01,romfile=
+        -device igb,id=igb2,bus=pf2,mac=52:54:00:12:02:01,romfile= \
+        -device nvme-subsys,id=nvme-subsystem
 }
 
 # What the lab's kernel is told. "quiet" matters: every character on a serial line costs under TCG.

@@ -6,9 +6,9 @@ LAB_BOOT_SECONDS=120
 
 lab_pid() {
     local pid
-    pid="$(cat "$LAB_RUN/qemu.pid" 2>/dev/null)" || return 1
+    pid="$(cat "$LAB_RUN/qemu.pid" 2>/dev/null)" && [[ -r "/proc/$pid/cmdline" ]] || return 1
     # A pid may have been given to somebody else meanwhile.
-    tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF "$LAB_RUN/qemu.pid" || return 1
+    tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -xF "$LAB_RUN/qemu.pid" >/dev/null || return 1
     printf '%s' "$pid"
 }
 
@@ -80,7 +80,7 @@ lab_settle() {
 }
 
 lab_has_device() { # ID
-    lab_qmp call qom-list '{"path": "/machine/peripheral"}' | grep -qF "\"name\": \"$1\""
+    lab_qmp call qom-list '{"path": "/machine/peripheral"}' | grep -F "\"name\": \"$1\"" >/dev/null
 }
 
 # 9p would forbid a snapshot, so it is plugged in afterwards.
