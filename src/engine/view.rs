@@ -131,7 +131,8 @@ fn status_of(book: &Book, snapshot: &HostSnapshot, allocation: &Allocation) -> S
         Device::Vf(address) => snapshot.vf(address).map(|(_, vf)| vf.holders.clone()),
     };
     match holders {
-        None => SliceStatus::Reserved,
+        // Made after this reading.
+        None => SliceStatus::Ready { parent: record.parent.clone() },
         Some(holders) if holders.is_empty() => SliceStatus::Ready { parent: record.parent.clone() },
         Some(holders) => SliceStatus::InUse { parent: record.parent.clone(), holders },
     }
