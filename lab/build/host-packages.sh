@@ -24,7 +24,7 @@ missing_packages() {
 # igb with SR-IOV came with QEMU 8.0.
 qemu_is_usable() {
     command -v qemu-system-x86_64 >/dev/null && command -v qemu-img >/dev/null &&
-        qemu-system-x86_64 -device help 2>/dev/null | grep -q '^name "igb"'
+        qemu-system-x86_64 -device help 2>/dev/null | grep '^name "igb"' >/dev/null
 }
 
 # Debian 12 has a new enough QEMU in its backports. They are read through an apt configuration of

@@ -15,7 +15,7 @@ XML
 lab-guest define one --hostdev-xml /tmp/hostdev.xml
 virsh -q start one
 lab-guest wait-pci one 4348:3253 1
-lab-guest bios-pci one | grep >/dev/null '4348:3253'
+lab-guest bios-pci one | grep -x >/dev/null '0000:01:00.0 4348:3253'
 lab-guest cmdline one | grep >/dev/null "$uuid"
 read -r pid domain < <(lab-guest holders $uuid)
 equal "$domain" one "holder"

@@ -12,4 +12,4 @@ for file in "${@:1:$#-1}"; do
     members+=(-C "$(cd "$(dirname "$file")" && pwd)" "$(basename "$file")")
 done
 tar --create --owner=0 --group=0 "${members[@]}" |
-    lab_ssh sh -c 'mkdir -p "$1" && exec tar --extract --preserve-permissions --directory "$1"' - "$destination"
+    lab_ssh sh -c 'mkdir -p "$1" && exec tar --warning=no-timestamp --extract --preserve-permissions --directory "$1"' - "$destination"

@@ -33,5 +33,5 @@ kvm_runs_a_kernel() { # BASE
     timeout --signal=KILL "$LAB_PROBE_SECONDS" qemu-system-x86_64 "${hardware[@]}" -no-reboot \
         -blockdev driver=null-co,node-name=disk,size=1M,read-zeroes=on -netdev user,id=net,restrict=on \
         -kernel "$1/vmlinux" -initrd "$1/initrd" -append "console=ttyS0 lab.probe" \
-        -serial stdio 2>/dev/null </dev/null 9>&- | grep -q 'VGPUD-LAB PROBE ok'
+        -serial stdio 2>/dev/null </dev/null 9>&- | grep 'VGPUD-LAB PROBE ok' >/dev/null
 }

@@ -22,7 +22,7 @@ lab_prepare_instance() {
 lab_accel_of_instance() { cat "$LAB_INSTANCE/accel"; }
 
 lab_has_snapshot() { # NAME
-    qemu-img snapshot -U -l "$LAB_INSTANCE/disk.qcow2" | awk 'NR > 2 { print $2 }' | grep -qxF "$1"
+    qemu-img snapshot -U -l "$LAB_INSTANCE/disk.qcow2" | awk 'NR > 2 { print $2 }' | grep -xF "$1" >/dev/null
 }
 
 lab_start_from() { # SNAPSHOT
