@@ -14,3 +14,6 @@ pub use ours::{OursError, ours};
 pub use owned::OwnedSet;
 pub use read::{DomainXml, DomainXmlError, Hostdev, MAX_XML, Source, mentions_hostdev, read};
 pub use template::{Options, TemplateError, Templates};
+
+#[cfg(test)]
+mod tests;

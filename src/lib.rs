@@ -10,20 +10,26 @@
 //!
 //! `docs/architecture.md` holds the drawing and the laws; `tests/rooms.rs` checks the arrows.
 
+pub mod api;
 pub mod backend;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod desk;
 pub mod domain_xml;
+pub mod engine;
 pub mod failpoint;
 pub mod hook;
 pub mod inventory;
+pub mod ledger;
+pub mod libvirt;
 pub mod model;
 pub mod nvml;
 pub mod placement;
 pub mod plan;
 pub mod profile;
+pub mod service;
 pub mod sysfs;
 pub mod uevent;
 pub mod vfio;

@@ -4,6 +4,8 @@
 
 mod allocation;
 mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod holder;
 mod id;
 mod pci;
@@ -16,8 +18,8 @@ pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef,
 pub use error::{Kind, Refusal, one_line};
 pub use holder::Holder;
 pub use id::{
-    AllocationId, BootId, DeviceName, DomainUuid, GpuId, IdError, IommuGroupId, MdevTypeId, MdevUuid,
-    ProfileName, RunId,
+    AllocationId, BootId, DeviceName, DomainUuid, GpuId, HelperId, IdError, IommuGroupId, MdevTypeId,
+    MdevUuid, ProfileName, RunId,
 };
 pub use pci::{PciAddress, PciId};
 pub use profile::{Candidate, Policy, Profile, Wish};

@@ -1,5 +1,7 @@
 //! NVIDIA's management library. Loaded when asked for; that it is absent is an ordinary answer.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What was found.
@@ -10,6 +12,17 @@ pub enum Nvml {
     Absent(String),
     /// Usable.
     Present(Summary),
+}
+
+impl fmt::Display for Nvml {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent(reason) => write!(f, "absent: {reason}"),
+            Self::Present(Summary { driver_version, nvml_version, devices }) => {
+                write!(f, "{nvml_version}, driver {driver_version}, {devices} GPUs")
+            }
+        }
+    }
 }
 
 /// What the library says of itself.

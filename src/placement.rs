@@ -80,8 +80,8 @@ pub struct Barred {
 /// Chooses a place for each want. The answer is in the order of `wants`.
 ///
 /// With [`most-free`](crate::model::Policy::MostFree) an mdev goes to the parent with the most of its type
-/// left, less what this request already put there; ties by the parent's name. A want that names a VF gets
-/// that VF.
+/// left, less what this request already put on the same GPU; ties by the parent's name. A want that names
+/// a VF gets that VF.
 ///
 /// # Errors
 /// When not all of them can be had: then none is.
@@ -175,3 +175,8 @@ pub fn explain(
     all.sort_by(Offer::best_first);
     all.iter().map(|offer| offer.candidate(owners)).collect()
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -187,3 +187,6 @@ pub fn validate(profile: &Profile) -> Result<(), ProfileError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

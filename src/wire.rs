@@ -5,6 +5,8 @@
 //! `PUT /v1/vfs/PF`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/hook`.
 //! A refusal is a [`Refusal`] with the HTTP status of its kind.
 
+mod slice_list;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -12,6 +14,7 @@ use crate::model::{
     Profile, ProfileName, RunId, ScanProblem,
 };
 pub use crate::model::{Candidate, HookDevice, Kind, Refusal};
+pub use slice_list::slices;
 
 /// Whose a slice is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,8 @@ pub enum Owner {
     },
     /// Made by somebody else: shown, counted, never touched.
     Foreign,
+    /// Made with `vgpuctl mdev create`, without a domain.
+    Handmade,
     /// A VF that nobody was promised.
     Free,
     /// This reader cannot know (`--direct` has no ledger).
@@ -74,6 +79,8 @@ pub struct Status {
     pub libvirt_uri: String,
     /// `connected`, `off`, or why not.
     pub libvirt: String,
+    /// NVIDIA's management library: its version, or why it is not there.
+    pub nvml: String,
     /// Kernel changes that have not ended, one sentence each.
     pub unfinished: Vec<String>,
     /// Things an admin should know, one sentence each.

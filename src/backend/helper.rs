@@ -24,12 +24,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
-pub use id::HelperId;
+pub use id::wait_end;
 
 use crate::backend::{StepError, execute};
 use crate::config::Paths;
 use crate::failpoint;
-use crate::model::Step;
+use crate::model::{HelperId, Step};
 use crate::sysfs::Sysfs;
 
 /// The hidden argument that turns the service's program into a helper.

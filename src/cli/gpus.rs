@@ -166,6 +166,7 @@ fn slice_table(gpu: &Gpu, slices: &[&Slice], all: bool) -> String {
         let owner = match &slice.owner {
             Owner::Allocation { allocation, domain } => format!("{allocation} of {domain}"),
             Owner::Foreign => "foreign".to_owned(),
+            Owner::Handmade => "made by hand with vgpuctl".to_owned(),
             Owner::Free => "free".to_owned(),
             Owner::Unknown => "unknown".to_owned(),
         };

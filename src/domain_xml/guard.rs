@@ -40,8 +40,12 @@ pub(super) fn check(text: &str) -> Result<(), String> {
             Event::End(_) => depth = depth.saturating_sub(1),
             Event::DocType(_) => return Err("it has a DTD, which no domain has".to_owned()),
             Event::Eof => return Ok(()),
-            Event::Text(_) | Event::CData(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
-            Event::GeneralRef(_) => {}
+            Event::Text(_)
+            | Event::CData(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
+            | Event::GeneralRef(_) => {}
         }
         if namespaces > MAX_NAMESPACES {
             return Err(format!("it declares more than {MAX_NAMESPACES} namespaces"));

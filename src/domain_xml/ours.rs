@@ -74,14 +74,8 @@ fn claim(hostdev: &Hostdev, owned: &OwnedSet) -> Result<Option<HookDevice>, Ours
     let Ok(allocation) = rest.parse::<AllocationId>() else {
         return Err(OursError::BadAlias { alias: alias(), rest: one_line(rest, 60) });
     };
-    match (&hostdev.source, hostdev.source.device()) {
-        (_, Some(device)) => Ok(Some(HookDevice { allocation: Some(allocation), device })),
-        (source, None) => {
-            let why = match source {
-                Source::Other(why) => why.clone(),
-                _ => String::new(),
-            };
-            Err(OursError::NoDevice { alias: alias(), why })
-        }
+    match &hostdev.source {
+        Source::Other(why) => Err(OursError::NoDevice { alias: alias(), why: why.clone() }),
+        source => Ok(source.device().map(|device| HookDevice { allocation: Some(allocation), device })),
     }
 }

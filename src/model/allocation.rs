@@ -29,6 +29,15 @@ impl fmt::Display for Device {
 }
 
 impl Device {
+    /// Returns the address of a VF.
+    #[must_use]
+    pub const fn vf(self) -> Option<PciAddress> {
+        match self {
+            Self::Mdev(_) => None,
+            Self::Vf(address) => Some(address),
+        }
+    }
+
     /// Returns which kind of hostdev names it.
     #[must_use]
     pub const fn kind(self) -> DeviceKind {

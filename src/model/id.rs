@@ -224,6 +224,15 @@ impl fmt::Display for RunId {
     }
 }
 
+/// A process, told from a later one with the same number by its start time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HelperId {
+    /// Process id.
+    pub pid: u32,
+    /// Field 22 of `/proc/PID/stat`: clock ticks after boot.
+    pub start_time: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -61,10 +61,12 @@ impl<'a> Seats<'a> {
         self.guests.iter().filter(|(_, has)| *has == Some(place)).count()
     }
 
-    /// What a place has left when every guest on its parent counts, also those of other types.
+    /// What a place has left when every guest on its GPU counts, also those of other types and parents:
+    /// they share the GPU's memory. For preference only; whether there is room is the place's own count.
     fn left(&self, place: usize) -> usize {
-        let parent = self.parent(place);
-        let there = self.guests.iter().filter_map(|(_, has)| *has).filter(|has| self.parent(*has) == parent);
+        let gpu = &self.places[place].gpu.id;
+        let there =
+            self.guests.iter().filter_map(|(_, has)| *has).filter(|has| &self.places[*has].gpu.id == gpu);
         self.places[place].room.saturating_sub(there.count())
     }
 

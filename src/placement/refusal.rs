@@ -102,7 +102,11 @@ pub(super) fn full(
     owners: &Owners,
     barred: &[Barred],
 ) -> NoPlacement {
-    of_profile(asked(wants), profile, snapshot, owners, barred)
+    let no = of_profile(asked(wants), profile, snapshot, owners, barred);
+    if wants.len() < 2 {
+        return no;
+    }
+    no.hint("all slices of a domain are placed together or none is; fewer may fit".to_owned())
 }
 
 /// Creates a refusal that lists what every parent could give `profile`.
@@ -113,9 +117,7 @@ pub(super) fn of_profile(
     owners: &Owners,
     barred: &[Barred],
 ) -> NoPlacement {
-    let mut all = offers(profile, snapshot, owners, barred);
-    all.sort_by(Offer::best_first);
-    let refusal = NoPlacement::new(asked, groups(&all, owners), Kind::NoCapacity)
+    let refusal = NoPlacement::new(asked, places(profile, snapshot, owners, barred), Kind::NoCapacity)
         .hint(format!("`vgpuctl profile explain {}` shows what every parent can give", profile.name));
     match snapshot.problems.first() {
         None => refusal,
@@ -129,6 +131,18 @@ pub(super) fn of_profile(
             one_line(&problem.text, MOST_TEXT)
         )),
     }
+}
+
+/// Lists what every parent could give `profile`, best first.
+pub(super) fn places(
+    profile: &Profile,
+    snapshot: &HostSnapshot,
+    owners: &Owners,
+    barred: &[Barred],
+) -> Vec<Passed> {
+    let mut all = offers(profile, snapshot, owners, barred);
+    all.sort_by(Offer::best_first);
+    groups(&all, owners)
 }
 
 /// Makes one place of the parents of one GPU that say the same, so that a GPU whose VFs are 32 parents

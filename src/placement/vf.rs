@@ -56,6 +56,7 @@ pub(super) fn named(
     let mut choices = Vec::with_capacity(wants.len());
     let mut passed = Vec::new();
     let mut kind = Kind::NoCapacity;
+    let mut short = None;
     for want in wants {
         let (Device::Vf(address), Wish::Vf(id)) = (want.device, &want.profile.wish) else {
             choices.push(None);
@@ -65,13 +66,13 @@ pub(super) fn named(
             Ok(choice) => choices.push(Some(choice)),
             Err((why, text)) => {
                 kind = why;
+                short = short.or(Some(&want.profile));
                 passed.push(Passed { place: address.to_string(), text });
             }
         }
     }
-    if passed.is_empty() {
-        return Ok(choices);
-    }
+    let Some(profile) = short else { return Ok(choices) };
+    passed.extend(refusal::places(profile, snapshot, owners, barred));
     Err(NoPlacement::new(refusal::asked(wants), passed, kind)
         .hint("`vgpuctl detach` and `vgpuctl attach` give the domain another VF".to_owned()))
 }

@@ -1,19 +1,11 @@
 //! Recognizing a process after the one that started it is gone.
 
-use serde::{Deserialize, Serialize};
+use nix::poll::{PollTimeout, poll};
 
+use crate::model::HelperId;
 use crate::sysfs::Sysfs;
 
-/// A process for as long as the host runs: pids come again, pid and start time do not.
-///
-/// Processes are always those of the machine itself, also in a rehearsal below another root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HelperId {
-    /// Process id.
-    pub pid: u32,
-    /// Start time in clock ticks since boot: field 22 of `/proc/PID/stat`.
-    pub start_time: u64,
-}
+// Processes are always those of the machine itself, also in a rehearsal below another root.
 
 impl HelperId {
     /// Reads the id of a process; `None` when there is no such process.
@@ -33,6 +25,14 @@ impl HelperId {
     pub fn is_alive(self) -> bool {
         read(self.pid)
             .is_some_and(|(state, start_time)| start_time == self.start_time && !matches!(state, 'Z' | 'X'))
+    }
+}
+
+/// Waits until a process that is not our child has ended, however long that takes; for a thread of its own.
+pub fn wait_end(id: HelperId) {
+    while id.is_alive() {
+        // No descriptor tells: this only happens after a restart during a hang, and a second is soon enough.
+        let _ = poll(&mut [], PollTimeout::from(1000u16));
     }
 }
 

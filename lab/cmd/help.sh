@@ -1,0 +1,31 @@
+#!/bin/bash
+# lab help
+cat <<'EOF'
+A virtual KVM host without GPU hardware, to try vgpud in.
+
+  lab build            make what "up" starts from (cached; a few minutes from nothing)
+  lab up [SNAPSHOT]    start from a snapshot, "ready" unless named; builds if needed
+  lab down             switch off
+  lab run COMMAND...   run a command as root; arguments, streams and exit code pass through
+  lab shell            a root shell
+  lab put FILE... DIR  copy files into a directory of the lab
+  lab save NAME        keep memory and disk as a snapshot
+  lab reset [NAME]     go back to a snapshot, "ready" unless named
+  lab reboot           clean reboot
+  lab cut              power cut, then a cold boot from the disk as it was left
+  lab plug nvme        hot-plug one more SR-IOV function; "reset" takes it out
+  lab status           what there is; exit code 3 when down
+  lab check            the lab's own tests
+  lab help             this text
+
+Environment:
+  VGPUD_LAB_NAME       which lab (default: one for each checkout)
+  VGPUD_LAB_SHARE      directory to be seen read-only at /mnt/host
+  VGPUD_LAB_TTL        seconds after which a lab that is started now switches itself off
+  VGPUD_LAB_CACHE      where built labs are kept (default: ~/.cache/vgpud-lab)
+  VGPUD_LAB_ACCEL      kvm, tcg or auto (default: auto, which tries)
+  VGPUD_LAB_SUITE      Debian suite inside (default: trixie)
+  VGPUD_LAB_MIRROR     Debian mirror (default: the one this machine's apt uses)
+
+lab/README.md tells more.
+EOF

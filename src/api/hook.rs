@@ -1,0 +1,63 @@
+//! `POST /v1/hook`: libvirt's words, through `vgpu-hook`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::{ConnectInfo, State};
+
+use super::routes::{Body, run_recorded};
+use super::{Caller, No, Shared};
+use crate::clock;
+use crate::model::RunId;
+use crate::wire::{Change, Changed, Hook, HookOp};
+
+/// From the hook's start to our answer; the hook itself gives up after 9.5 s, libvirt holds the domain's lock meanwhile.
+const ANSWER_WITHIN: Duration = Duration::from_millis(8500);
+
+/// Tells the operation that nobody waits for its answer: the handler's future was dropped.
+struct HangUp(Arc<AtomicBool>);
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+pub(super) async fn hook(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Body(hook): Body<Hook>,
+) -> Result<Json<Changed>, No> {
+    caller.require_root(shared.rehearsal)?;
+    let flag = Arc::new(AtomicBool::new(false));
+    let waiting = HangUp(Arc::clone(&flag));
+    let verb = match hook.op {
+        HookOp::Prepare => "prepare",
+        HookOp::Started => "started",
+        HookOp::Release => "release",
+        HookOp::Reconnect => "reconnect",
+    };
+    let object = format!("{} ({})", hook.domain, hook.domain_uuid);
+    let answer = run_recorded(&shared, caller, verb, object, move |shared| {
+        let engine = shared.desk.engine();
+        let deadline = deadline(hook.at);
+        match hook.op {
+            HookOp::Prepare => engine.prepare(&hook, deadline, &|| flag.load(Ordering::SeqCst))?,
+            HookOp::Release => engine.release(&hook, deadline),
+            HookOp::Started | HookOp::Reconnect => engine.host_changed(),
+        }
+        Ok(Changed { change: Change::Done, notes: Vec::new() })
+    })
+    .await;
+    // Answered: a hang-up from here on is noticed by the sweep.
+    std::mem::forget(waiting);
+    answer
+}
+
+/// Hook and service read the same clock, so the time the request waited in the socket counts.
+fn deadline(began: RunId) -> Instant {
+    let spent = Duration::from_nanos(clock::boottime().0.saturating_sub(began.0));
+    Instant::now() + ANSWER_WITHIN.saturating_sub(spent)
+}

@@ -1,0 +1,228 @@
+//! Paths to engine and desk.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, State};
+use axum::http::{Method, Uri};
+use axum::routing::{delete, get, post, put};
+use axum::{Json, Router};
+
+use super::{Caller, No, Shared, hook};
+use crate::model::{Kind, MdevUuid, Profile, ProfileName, Refusal};
+use crate::nvml;
+use crate::wire;
+
+/// Most bytes of a request's body; a hook's list of devices is the largest.
+const MOST_BODY: usize = 256 * 1024;
+
+/// A JSON body whose faults are told as a [`Refusal`].
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S, T> FromRequest<S> for Body<T>
+where
+    Json<T>: FromRequest<S, Rejection = JsonRejection>,
+    S: Send + Sync,
+{
+    type Rejection = No;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, No> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Refusal::new(Kind::Usage, rejection.body_text()).into()),
+        }
+    }
+}
+
+/// Builds the router of version 1.
+pub(super) fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/v1/gpus", get(gpus))
+        .route("/v1/status", get(status))
+        .route("/v1/profiles", get(profiles))
+        .route("/v1/profiles/{name}", get(profile).put(create_profile).delete(delete_profile))
+        .route("/v1/profiles/{name}/explain", get(explain))
+        .route("/v1/allocations", get(allocations).post(allocate))
+        .route("/v1/detach", post(detach))
+        .route("/v1/vfs/{pf}", put(set_vfs))
+        .route("/v1/mdevs", post(create_mdev))
+        .route("/v1/mdevs/{uuid}", delete(remove_mdev))
+        .route("/v1/hook", post(hook::hook))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_that_way)
+        .layer(DefaultBodyLimit::max(MOST_BODY))
+        .with_state(shared)
+}
+
+async fn nothing_here(uri: Uri) -> No {
+    Refusal::new(Kind::NotFound, format!("nothing at {}", crate::model::one_line(uri.path(), 80))).into()
+}
+
+async fn not_that_way(method: Method, uri: Uri) -> No {
+    let path = crate::model::one_line(uri.path(), 80);
+    Refusal::new(Kind::Usage, format!("{method} is no method of {path}")).into()
+}
+
+/// Runs `job` off the loop, and writes what came of it into the history when it is named.
+pub(super) async fn run<T: Send + 'static>(
+    shared: &Shared,
+    job: impl FnOnce(&Shared) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, No> {
+    let shared = shared.clone();
+    match tokio::task::spawn_blocking(move || job(&shared)).await {
+        Ok(result) => result.map_err(No::from),
+        Err(_) => {
+            Err(Refusal::new(Kind::Internal, "the request ended in a panic; the log says where").into())
+        }
+    }
+}
+
+/// As [`run`], for requests that change something: who asked for what and what came of it goes into the history.
+pub(super) async fn run_recorded<T: Send + 'static>(
+    shared: &Shared,
+    caller: Caller,
+    verb: &'static str,
+    object: String,
+    job: impl FnOnce(&Shared) -> Result<T, Refusal> + Send + 'static,
+) -> Result<Json<T>, No> {
+    let answer = run(shared, move |shared| {
+        let result = job(shared);
+        let outcome = result.as_ref().map_or_else(|refusal| refusal.message.clone(), |_| "done".to_owned());
+        shared.desk.engine().record(caller.0, verb, &object, &outcome);
+        result
+    });
+    answer.await.map(Json)
+}
+
+type Answer<T> = Result<Json<T>, No>;
+type From_ = ConnectInfo<Caller>;
+
+async fn gpus(State(shared): State<Shared>) -> Answer<wire::Gpus> {
+    run(&shared, |shared| shared.desk.engine().gpus()).await.map(Json)
+}
+
+async fn status(State(shared): State<Shared>) -> Answer<wire::Status> {
+    let answer = run(&shared, |shared| {
+        let mut status = shared.desk.engine().status(shared.desk.libvirt_state());
+        status.nvml.clone_from(shared.nvml.get_or_init(|| nvml::probe().to_string()));
+        Ok(status)
+    });
+    answer.await.map(Json)
+}
+
+async fn profiles(State(shared): State<Shared>) -> Answer<wire::Profiles> {
+    run(&shared, |shared| Ok(shared.desk.engine().profiles())).await.map(Json)
+}
+
+async fn profile(State(shared): State<Shared>, Path(name): Path<String>) -> Answer<Profile> {
+    let name = parse::<ProfileName>(&name)?;
+    run(&shared, move |shared| shared.desk.engine().profile(&name)).await.map(Json)
+}
+
+async fn create_profile(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Path(name): Path<String>,
+    Body(profile): Body<Profile>,
+) -> Answer<wire::Changed> {
+    if profile.name.as_str() != name {
+        return Err(Refusal::new(Kind::Usage, format!("the body is of profile {}", profile.name)).into());
+    }
+    run_recorded(&shared, caller, "profile create", name, move |shared| {
+        shared.desk.engine().create_profile(&profile)
+    })
+    .await
+}
+
+async fn delete_profile(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Path(name): Path<String>,
+) -> Answer<wire::Changed> {
+    let parsed = parse::<ProfileName>(&name)?;
+    run_recorded(&shared, caller, "profile delete", name, move |shared| {
+        shared.desk.engine().delete_profile(&parsed)
+    })
+    .await
+}
+
+async fn explain(State(shared): State<Shared>, Path(name): Path<String>) -> Answer<wire::Explanation> {
+    let name = parse::<ProfileName>(&name)?;
+    run(&shared, move |shared| shared.desk.engine().explain(&name)).await.map(Json)
+}
+
+async fn allocations(State(shared): State<Shared>) -> Answer<wire::Allocations> {
+    run(&shared, |shared| shared.desk.engine().allocations()).await.map(Json)
+}
+
+async fn allocate(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Body(request): Body<wire::Allocate>,
+) -> Answer<wire::Allocated> {
+    let object = format!(
+        "{} x {} for {}",
+        request.count,
+        request.profile,
+        crate::model::one_line(&request.domain, 80)
+    );
+    let verb = match (request.dry_run, request.through) {
+        (true, _) => "attach --dry-run",
+        (false, wire::Through::Definition) => "attach",
+        (false, wire::Through::Xml) => "xml",
+        (false, wire::Through::LiveXml) => "xml --live",
+    };
+    run_recorded(&shared, caller, verb, object, move |shared| shared.desk.allocate(&request)).await
+}
+
+async fn detach(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Body(request): Body<wire::Detach>,
+) -> Answer<wire::Changed> {
+    let object = crate::model::one_line(&request.domain, 80);
+    run_recorded(&shared, caller, "detach", object, move |shared| shared.desk.detach(&request)).await
+}
+
+async fn set_vfs(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Path(pf): Path<String>,
+    Body(wanted): Body<wire::SetVfs>,
+) -> Answer<wire::Changed> {
+    let object = format!("{} {}", crate::model::one_line(&pf, 80), wanted.count);
+    run_recorded(&shared, caller, "vfs set", object, move |shared| {
+        shared.desk.engine().set_vfs(&pf, wanted.count)
+    })
+    .await
+}
+
+async fn create_mdev(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Body(request): Body<wire::CreateMdev>,
+) -> Answer<wire::CreatedMdev> {
+    let object = format!("{} on {}", request.mdev_type, request.parent);
+    run_recorded(&shared, caller, "mdev create", object, move |shared| {
+        shared.desk.engine().create_mdev(&request)
+    })
+    .await
+}
+
+async fn remove_mdev(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Path(uuid): Path<String>,
+) -> Answer<wire::Changed> {
+    let parsed = parse::<MdevUuid>(&uuid)?;
+    run_recorded(&shared, caller, "mdev remove", parsed.to_string(), move |shared| {
+        shared.desk.engine().remove_mdev(parsed)
+    })
+    .await
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> Result<T, No>
+where
+    T::Err: std::error::Error,
+{
+    text.parse().map_err(|error: T::Err| Refusal::from_error(Kind::Usage, &error).into())
+}

@@ -1,0 +1,236 @@
+//! The one place that changes the host: takes requests, decides, announces, executes, verifies.
+//!
+//! Each operation is a plain sequence: look at the book, take a fresh snapshot, decide (pure), commit the
+//! intent, let the kernel do it, read back, close the intent. Operations that need capacity take turns in
+//! one lane, so that two starts can never be promised the same slice; operations on one domain take turns
+//! by its UUID. Every wait has a deadline: a kernel write that sleeps for ever costs its own operation its
+//! deadline and nothing else. The engine holds no libvirt handle; what libvirt knows comes in as a
+//! [`Seen`] report.
+
+mod admit;
+mod attach;
+mod give_back;
+mod handmade;
+mod look;
+mod profiles;
+mod publish;
+mod recover;
+mod scanner;
+mod settle;
+mod start;
+mod turn;
+mod vfs;
+mod view;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::config::{Config, Paths};
+use crate::domain_xml::Templates;
+use crate::inventory::ScanOptions;
+use crate::ledger::{Book, Change, HistoryEntry, IntentId, Ledger, LedgerError, Need};
+use crate::model::{BootId, DomainUuid, HostSnapshot, Kind, Refusal};
+use crate::sysfs::Sysfs;
+
+pub use attach::Allotment;
+pub use look::{Seen, SeenDomain};
+use scanner::Scanner;
+use turn::{Turn, Turns};
+
+/// Who asks, from the socket's peer credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// User id.
+    pub uid: u32,
+    /// Process id, when the kernel told.
+    pub pid: Option<i32>,
+}
+
+/// How long operations without a deadline of their caller's may take.
+pub(crate) const OPERATION: Duration = Duration::from_secs(30);
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The ledger.
+    #[error("cannot open the ledger")]
+    Ledger(#[from] LedgerError),
+    /// The templates.
+    #[error("cannot load the XML templates")]
+    Templates(#[from] crate::domain_xml::TemplateError),
+    /// A thread could not be made.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// `/proc/sys/kernel/random/boot_id` says nothing usable.
+    #[error("cannot read the boot id")]
+    BootId(#[source] crate::sysfs::SysfsError),
+    /// It is readable and odd.
+    #[error("cannot use the boot id")]
+    OddBootId(#[source] crate::model::IdError),
+}
+
+/// A change in the kernel whose end was not seen within its deadline.
+#[derive(Clone, Debug)]
+struct Stuck {
+    what: String,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Inner {
+    paths: Paths,
+    sysfs: Sysfs,
+    templates: Templates,
+    boot_id: BootId,
+    ledger: Mutex<Ledger>,
+    scanner: Arc<Scanner>,
+    next_intent: AtomicU64,
+    capacity: Turns<()>,
+    domains: Turns<DomainUuid>,
+    stuck: Mutex<BTreeMap<IntentId, Stuck>>,
+    /// Signalled when something was deferred or a lease was given, so that the keeper recomputes its wait.
+    nudge: (Mutex<bool>, Condvar),
+}
+
+/// The engine; clones share one state.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+impl Engine {
+    /// Opens the ledger and starts the scanner. Changes nothing on the host; [`Engine::recover`] comes next.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(paths: &Paths, config: &Config) -> Result<Self, OpenError> {
+        let sysfs = Sysfs::new(paths.root());
+        let boot_id = sysfs.read("proc/sys/kernel/random/boot_id").map_err(OpenError::BootId)?;
+        let boot_id = boot_id.trim().parse().map_err(OpenError::OddBootId)?;
+        let ledger = Ledger::open(&paths.state_dir())?;
+        let next_intent = ledger.book().next_intent().0;
+        let templates = Templates::load(&paths.template_dirs())?;
+        let options = ScanOptions { include: config.devices.include.clone() };
+        let scanner = Scanner::start(sysfs.clone(), options).map_err(OpenError::Thread)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                paths: paths.clone(),
+                sysfs,
+                templates,
+                boot_id,
+                ledger: Mutex::new(ledger),
+                scanner,
+                next_intent: AtomicU64::new(next_intent),
+                capacity: Turns::default(),
+                domains: Turns::default(),
+                stuck: Mutex::default(),
+                nudge: (Mutex::new(false), Condvar::new()),
+            }),
+        })
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a copy of the book as it is now.
+    #[must_use]
+    pub fn book(&self) -> Book {
+        self.ledger().book().clone()
+    }
+
+    fn commit(&self, changes: Vec<Change>, need: Need) -> Result<(), Refusal> {
+        let done = self.ledger().commit(changes, need);
+        done.map_err(|error| match &error {
+            LedgerError::Full { .. } => Refusal::from_error(Kind::HostFault, &error)
+                .hint("free space below /var/lib/vgpud; running guests and stops are not affected"),
+            _ => Refusal::from_error(Kind::HostFault, &error),
+        })
+    }
+
+    fn defer(&self, changes: Vec<Change>) {
+        self.ledger().defer(changes);
+        self.nudge();
+    }
+
+    /// Appends to the history with the next commit.
+    pub fn record(&self, peer: Option<Peer>, verb: &str, object: &str, outcome: &str) {
+        self.defer(vec![Change::Record(HistoryEntry {
+            at: clock::epoch_seconds(),
+            uid: peer.map(|peer| peer.uid),
+            pid: peer.and_then(|peer| peer.pid),
+            verb: verb.to_owned(),
+            object: object.to_owned(),
+            outcome: outcome.to_owned(),
+        })]);
+    }
+
+    /// Says that the kernel reported a change.
+    pub fn host_changed(&self) {
+        self.inner.scanner.changed();
+    }
+
+    fn fresh(&self, deadline: Instant) -> Result<Arc<HostSnapshot>, Refusal> {
+        self.inner
+            .scanner
+            .fresh(deadline)
+            .ok_or_else(|| Refusal::new(Kind::Busy, "reading the host's devices did not end in time"))
+    }
+
+    fn capacity_turn(&self, deadline: Instant) -> Result<Turn<'_, ()>, Refusal> {
+        self.inner.capacity.take(&(), deadline).ok_or_else(|| {
+            Refusal::new(Kind::Busy, "other starts and changes of the GPUs did not end in time")
+                .hint("vgpuctl status shows what is under way")
+        })
+    }
+
+    fn domain_turn(&self, domain: DomainUuid, deadline: Instant) -> Result<Turn<'_, DomainUuid>, Refusal> {
+        self.inner.domains.take(&domain, deadline).ok_or_else(|| {
+            Refusal::new(Kind::Busy, format!("another request for domain {domain} did not end in time"))
+        })
+    }
+
+    fn nudge(&self) {
+        *self.inner.nudge.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.inner.nudge.1.notify_all();
+    }
+
+    /// Waits for a nudge, at most `limit` (`None`: as long as it takes). Returns whether one came.
+    #[must_use]
+    pub fn wait_nudge(&self, limit: Option<Duration>) -> bool {
+        let (lock, moved) = &self.inner.nudge;
+        let mut nudged = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        while !*nudged {
+            nudged = match deadline {
+                None => moved.wait(nudged).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return false;
+                    }
+                    moved.wait_timeout(nudged, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        *nudged = false;
+        true
+    }
+
+    /// Stores what was deferred.
+    pub fn flush(&self) {
+        if let Err(error) = self.ledger().flush() {
+            tracing::warn!(error = %Refusal::from_error(Kind::HostFault, &error), "cannot store closed intents yet");
+        }
+    }
+
+    /// Returns whether something waits to be stored.
+    #[must_use]
+    pub fn has_deferred(&self) -> bool {
+        self.ledger().has_deferred()
+    }
+}

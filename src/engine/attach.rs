@@ -1,0 +1,247 @@
+//! Promising slices to a domain, and taking promises back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::admit::Wanted;
+use super::{Engine, OPERATION};
+use crate::clock;
+use crate::domain_xml::Options;
+use crate::ledger::{Change, Need};
+use crate::model::{
+    Allocation, AllocationId, AllocationState, Device, DomainRef, Kind, MdevUuid, PciAddress, Profile,
+    Realized, Refusal, Wish,
+};
+use crate::placement;
+use crate::wire::{self, Allocate, AllocationView, Through};
+
+/// Most slices of one profile in one domain; QEMU machines have few more slots.
+const MOST_COUNT: u32 = 16;
+
+/// How long an allocation waits to be shown by a domain's XML, unless the caller says.
+const LEASE: Duration = Duration::from_secs(600);
+
+/// What a request for slices comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allotment {
+    /// Promised now.
+    pub new: Vec<Allocation>,
+    /// Promised before, and counted.
+    pub kept: Vec<Allocation>,
+    /// The hostdev of each: the new ones, then the kept ones.
+    pub xml: Vec<String>,
+    /// What an admin should know.
+    pub notes: Vec<String>,
+}
+
+impl Engine {
+    /// Promises slices until the domain has `count` of the profile. With [`Through::LiveXml`] they are made at once.
+    ///
+    /// # Errors
+    /// When the profile does not exist, no VF fits, or (live) nothing has room. Nothing has changed.
+    pub fn allocate(&self, domain: &DomainRef, request: &Allocate) -> Result<Allotment, Refusal> {
+        if !(1..=MOST_COUNT).contains(&request.count) {
+            return Err(Refusal::new(
+                Kind::Usage,
+                format!("count {} is out of range: 1 to {MOST_COUNT}", request.count),
+            ));
+        }
+        let profile = self.profile(&request.profile)?;
+        let deadline = Instant::now() + OPERATION;
+        let _turn = self.domain_turn(domain.uuid, deadline)?;
+        let kept = self.kept(domain, request);
+        let missing = request.count as usize - kept.len().min(request.count as usize);
+        let new = self.draw(domain, &profile, missing, request)?;
+        let mut allotment = Allotment { xml: Vec::new(), notes: self.notes(&profile, missing), new, kept };
+        for allocation in allotment.new.iter().chain(&allotment.kept) {
+            allotment.xml.push(self.hostdev(allocation, &profile)?);
+        }
+        if request.dry_run {
+            return Ok(allotment);
+        }
+        self.commit(allotment.new.iter().cloned().map(Change::PutAllocation).collect(), Need::Promise)?;
+        self.publish_owned()?;
+        if request.through == Through::LiveXml {
+            self.make_live(&profile, &allotment, deadline)?;
+        }
+        self.nudge();
+        Ok(allotment)
+    }
+
+    /// A definition keeps what the domain has; an XML to be plugged by hand keeps what is still only leased.
+    fn kept(&self, domain: &DomainRef, request: &Allocate) -> Vec<Allocation> {
+        let ledger = self.ledger();
+        let counts = |allocation: &&Allocation| {
+            allocation.profile == request.profile
+                && match request.through {
+                    Through::Definition => allocation.state != AllocationState::Orphaned,
+                    Through::Xml => allocation.state == AllocationState::Leased,
+                    Through::LiveXml => false,
+                }
+        };
+        ledger.book().of_domain(domain.uuid).filter(counts).take(request.count as usize).cloned().collect()
+    }
+
+    fn draw(
+        &self,
+        domain: &DomainRef,
+        profile: &Profile,
+        missing: usize,
+        request: &Allocate,
+    ) -> Result<Vec<Allocation>, Refusal> {
+        let lease = request.lease_s.map_or(LEASE, |seconds| Duration::from_secs(seconds.into()));
+        let until = clock::epoch_seconds().saturating_add(i64::try_from(lease.as_secs()).unwrap_or(i64::MAX));
+        let mut named = self.named_vfs();
+        let mut new: Vec<Allocation> = Vec::with_capacity(missing);
+        while new.len() < missing {
+            let device = match profile.wish {
+                Wish::Type(_) | Wish::Framebuffer(_) => Device::Mdev(MdevUuid(uuid::Uuid::new_v4())),
+                Wish::Vf(_) => Device::Vf(self.draw_vf(domain, profile, &mut named, &new)?),
+            };
+            let id = self.free_id(&new);
+            new.push(Allocation {
+                id,
+                domain: domain.clone(),
+                profile: profile.name.clone(),
+                device,
+                state: AllocationState::Leased,
+                until: Some(until),
+            });
+        }
+        Ok(new)
+    }
+
+    fn named_vfs(&self) -> BTreeMap<PciAddress, u32> {
+        let mut named = BTreeMap::new();
+        for allocation in self.ledger().book().allocations.values() {
+            if let Some(address) = allocation.device.vf() {
+                *named.entry(address).or_insert(0) += 1;
+            }
+        }
+        named
+    }
+
+    /// One domain never names a VF twice; beyond that the least named VF is drawn.
+    fn draw_vf(
+        &self,
+        domain: &DomainRef,
+        profile: &Profile,
+        named: &mut BTreeMap<PciAddress, u32>,
+        new: &[Allocation],
+    ) -> Result<PciAddress, Refusal> {
+        let (snapshot, _) = self.recent()?;
+        let mine: BTreeSet<PciAddress> = {
+            let ledger = self.ledger();
+            let of_domain = ledger.book().of_domain(domain.uuid).chain(new);
+            of_domain.filter_map(|allocation| allocation.device.vf()).collect()
+        };
+        let address = placement::choose_vf(profile, &snapshot, named, &mine)?;
+        *named.entry(address).or_insert(0) += 1;
+        Ok(address)
+    }
+
+    fn free_id(&self, new: &[Allocation]) -> AllocationId {
+        loop {
+            let (bits, ..) = uuid::Uuid::new_v4().as_fields();
+            let id = AllocationId::from_bits(bits);
+            if !self.ledger().book().allocations.contains_key(&id) && new.iter().all(|one| one.id != id) {
+                return id;
+            }
+        }
+    }
+
+    fn notes(&self, profile: &Profile, missing: usize) -> Vec<String> {
+        let Ok(explanation) = self.explain(&profile.name) else { return Vec::new() };
+        let possible: u32 = explanation.candidates.iter().map(|candidate| candidate.possible).sum();
+        if missing == 0 || possible as usize >= missing {
+            return Vec::new();
+        }
+        vec![format!(
+            "{possible} of {missing} could be served now; vgpuctl profile explain {} says what holds the rest",
+            profile.name
+        )]
+    }
+
+    /// Renders the hostdev of an allocation.
+    ///
+    /// # Errors
+    /// When the template does not take its values.
+    pub fn hostdev(&self, allocation: &Allocation, profile: &Profile) -> Result<String, Refusal> {
+        self.inner
+            .templates
+            .render(allocation.device, &allocation.id, Options::from(profile))
+            .map_err(|error| Refusal::from_error(Kind::HostFault, &error))
+    }
+
+    fn make_live(&self, profile: &Profile, allotment: &Allotment, deadline: Instant) -> Result<(), Refusal> {
+        let wanted: Vec<Wanted> = allotment
+            .new
+            .iter()
+            .map(|allocation| Wanted { allocation: allocation.clone(), profile: profile.clone() })
+            .collect();
+        let made =
+            self.capacity_turn(deadline).and_then(|_lane| self.realize(&wanted, clock::boottime(), deadline));
+        made.inspect_err(|_| {
+            if let Err(left) = self.forget(&allotment.new) {
+                tracing::warn!(error = %left, "cannot take back a promise that could not be kept, its lease will");
+            }
+        })
+    }
+
+    fn forget(&self, allocations: &[Allocation]) -> Result<(), Refusal> {
+        let changes = allocations.iter().map(|allocation| Change::DeleteAllocation(allocation.id.clone()));
+        self.commit(changes.collect(), Need::GiveBack)?;
+        self.publish_owned()
+    }
+
+    /// Marks allocations as shown by their domain's XML.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn tie(&self, ids: &[AllocationId]) -> Result<(), Refusal> {
+        let changes = {
+            let ledger = self.ledger();
+            let found = ids.iter().filter_map(|id| ledger.book().allocations.get(id));
+            found
+                .map(|allocation| {
+                    Change::PutAllocation(Allocation {
+                        state: AllocationState::Attached,
+                        until: None,
+                        ..allocation.clone()
+                    })
+                })
+                .collect()
+        };
+        self.commit(changes, Need::GiveBack)
+    }
+
+    /// Takes promises back: slices that exist are removed first, unless a guest holds them.
+    ///
+    /// # Errors
+    /// When a slice is still held: its allocation stays.
+    pub fn free(&self, ids: &[AllocationId]) -> Result<(), Refusal> {
+        let (gone, records): (Vec<Allocation>, Vec<Realized>) = {
+            let ledger = self.ledger();
+            let book = ledger.book();
+            let found = ids.iter().filter_map(|id| book.allocations.get(id)).cloned().collect();
+            (found, ids.iter().filter_map(|id| book.realized.get(id)).cloned().collect())
+        };
+        if let Some(refusal) = self.give_back(records, Instant::now() + OPERATION).into_iter().next() {
+            return Err(refusal);
+        }
+        self.forget(&gone)
+    }
+
+    /// Turns an allotment into the answer a face gives.
+    #[must_use]
+    pub fn answer(&self, allotment: Allotment, dry_run: bool) -> wire::Allocated {
+        let change = match (dry_run, allotment.new.is_empty()) {
+            (_, true) => wire::Change::Unchanged,
+            (true, false) => wire::Change::Planned,
+            (false, false) => wire::Change::Done,
+        };
+        let all: Vec<Allocation> = allotment.new.into_iter().chain(allotment.kept).collect();
+        let allocations: Vec<AllocationView> = self.views_of(&all);
+        wire::Allocated { change, allocations, xml: allotment.xml, notes: allotment.notes }
+    }
+}

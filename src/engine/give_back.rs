@@ -1,0 +1,91 @@
+//! Taking slices away: what a run made, what a sweep found, what an admin removes.
+
+use std::time::{Duration, Instant};
+
+use super::Engine;
+use super::settle::gone;
+use super::work::End;
+use crate::ledger::{Change, Need};
+use crate::model::{Device, Realized, Refusal, Step};
+use crate::wire::Hook;
+
+/// How long a removal is waited for before it is left to its reaper.
+pub(super) const REMOVAL: Duration = Duration::from_secs(6);
+
+impl Engine {
+    /// Serves `release end`: takes away what this domain's run made, and nothing that a newer run made.
+    ///
+    /// Never fails: what could not be removed stays in the ledger for the next sweep.
+    pub fn release(&self, hook: &Hook, deadline: Instant) {
+        let Ok(_domain) = self.domain_turn(hook.domain_uuid, deadline) else {
+            tracing::warn!(domain = %hook.domain, "release had to wait too long, leaving it to the next sweep");
+            return;
+        };
+        let records: Vec<Realized> = {
+            let ledger = self.ledger();
+            let book = ledger.book();
+            book.of_domain(hook.domain_uuid)
+                .filter_map(|allocation| book.realized.get(&allocation.id))
+                .filter(|record| record.run < hook.at)
+                .cloned()
+                .collect()
+        };
+        let count = records.len();
+        let left = self.give_back(records, deadline);
+        if count > 0 {
+            tracing::info!(domain = %hook.domain, slices = count, left = left.len(), "domain released");
+        }
+    }
+
+    /// Removes slices and forgets those that are gone. Returns why each of the others is still there.
+    pub(super) fn give_back(&self, records: Vec<Realized>, deadline: Instant) -> Vec<Refusal> {
+        let deadline = deadline.min(Instant::now() + REMOVAL);
+        let mut refusals = Vec::new();
+        let mut armed = Vec::new();
+        let mut forgotten = Vec::new();
+        for record in records {
+            let Device::Mdev(uuid) = record.device else {
+                forgotten.push(Change::DeleteRealized(record.allocation));
+                continue;
+            };
+            let intent =
+                self.intent(Step::RemoveMdev { uuid }, Some(record.allocation), record.gpu, record.run);
+            match self.arm(intent) {
+                Ok(one) => armed.push(one),
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        if !forgotten.is_empty() {
+            self.defer(forgotten);
+        }
+        if armed.is_empty() {
+            return refusals;
+        }
+        let ends = match self.let_go(armed, Need::GiveBack, deadline) {
+            Ok(ends) => ends,
+            Err(refusal) => return vec![refusal],
+        };
+        for (intent, end) in ends {
+            match end {
+                End::Done => {
+                    let mut changes = match super::start::step_device(&intent.step) {
+                        Some(device) => gone(self.ledger().book(), device),
+                        None => Vec::new(),
+                    };
+                    changes.push(Change::CloseIntent(intent.id));
+                    self.defer(changes);
+                }
+                End::Failed(failure) => {
+                    tracing::warn!(step = %intent.step, error = %failure.refusal, "slice not given back, leaving it to the next sweep");
+                    self.defer(vec![Change::CloseIntent(intent.id)]);
+                    refusals.push(failure.refusal);
+                }
+                End::Overrun => refusals.push(Refusal::new(
+                    crate::model::Kind::Busy,
+                    format!("{} has not ended yet; it is waited for", intent.step),
+                )),
+            }
+        }
+        refusals
+    }
+}

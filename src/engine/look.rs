@@ -1,0 +1,199 @@
+//! What libvirt's domain list means for promises and slices.
+//!
+//! The decision is pure: the book, the report and the time in, acts out. Nothing is ever concluded from
+//! a definition that could not be read.
+
+use std::collections::BTreeMap;
+
+use super::{Engine, OPERATION};
+use crate::clock;
+use crate::ledger::{Book, Change, Need};
+use crate::model::{Allocation, AllocationId, AllocationState, DomainRef, DomainUuid, Realized, RunId};
+use crate::wire::HookDevice;
+
+/// What libvirt said at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When it was asked, before the list was read.
+    pub asked_at: RunId,
+    /// Every domain it knows.
+    pub domains: BTreeMap<DomainUuid, SeenDomain>,
+}
+
+/// One domain of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenDomain {
+    /// Its name now.
+    pub name: String,
+    /// Whether it runs.
+    pub active: bool,
+    /// Our hostdevs in what the next start uses; `None` when it could not be read.
+    pub inactive: Option<Vec<HookDevice>>,
+    /// Our hostdevs in what runs; `None` when it does not run or could not be read.
+    pub live: Option<Vec<HookDevice>>,
+}
+
+/// How long an allocation outlives its domain: undefine and define again is ordinary editing.
+const GRACE_S: i64 = 600;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Act {
+    Put(Allocation),
+    Free(AllocationId),
+    GiveBack(AllocationId),
+}
+
+fn shows(devices: Option<&Vec<HookDevice>>, allocation: &Allocation) -> Option<bool> {
+    devices.map(|devices| {
+        devices
+            .iter()
+            .any(|one| one.allocation.as_ref() == Some(&allocation.id) || one.device == allocation.device)
+    })
+}
+
+fn decide(book: &Book, seen: &Seen, now: i64) -> Vec<Act> {
+    book.allocations.values().flat_map(|allocation| decide_one(book, seen, now, allocation)).collect()
+}
+
+fn decide_one(book: &Book, seen: &Seen, now: i64, allocation: &Allocation) -> Vec<Act> {
+    let record = book.realized.get(&allocation.id);
+    let over = record.is_some_and(|record| record.run < seen.asked_at);
+    let expired = allocation.until.is_some_and(|until| until <= now);
+    let mut acts = Vec::new();
+    let Some(domain) = seen.domains.get(&allocation.domain.uuid) else {
+        if over {
+            acts.push(Act::GiveBack(allocation.id.clone()));
+        }
+        match allocation.state {
+            AllocationState::Attached => acts.push(Act::Put(Allocation {
+                state: AllocationState::Orphaned,
+                until: Some(now + GRACE_S),
+                ..allocation.clone()
+            })),
+            AllocationState::Leased | AllocationState::Orphaned if expired => {
+                acts.push(Act::Free(allocation.id.clone()))
+            }
+            AllocationState::Leased | AllocationState::Orphaned => {}
+        }
+        return acts;
+    };
+    let inactive = shows(domain.inactive.as_ref(), allocation);
+    let live = shows(domain.live.as_ref(), allocation);
+    let shown = inactive == Some(true) || live == Some(true);
+    let hidden = inactive == Some(false) && (live == Some(false) || !domain.active);
+    if over && !domain.active {
+        acts.push(Act::GiveBack(allocation.id.clone()));
+    } else if over && live == Some(false) && allocation.state == AllocationState::Attached {
+        // Unplugged by hand from a running guest.
+        acts.push(Act::GiveBack(allocation.id.clone()));
+    }
+    match allocation.state {
+        _ if shown => {
+            let tied = Allocation {
+                domain: DomainRef { uuid: allocation.domain.uuid, name: domain.name.clone() },
+                state: AllocationState::Attached,
+                until: None,
+                ..allocation.clone()
+            };
+            if tied != *allocation {
+                acts.push(Act::Put(tied));
+            }
+        }
+        AllocationState::Attached | AllocationState::Orphaned if hidden => {
+            acts.push(Act::Free(allocation.id.clone()))
+        }
+        AllocationState::Leased if hidden && expired => acts.push(Act::Free(allocation.id.clone())),
+        AllocationState::Attached | AllocationState::Leased | AllocationState::Orphaned => {}
+    }
+    acts
+}
+
+impl Engine {
+    /// Acts on a report: ties what XML shows, frees what it no longer shows, gives back what no run uses.
+    pub fn look(&self, seen: &Seen) {
+        let acts = decide(self.ledger().book(), seen, clock::epoch_seconds());
+        if acts.is_empty() {
+            return;
+        }
+        let mut puts = Vec::new();
+        let mut free = Vec::new();
+        let mut records: Vec<Realized> = Vec::new();
+        for act in acts {
+            match act {
+                Act::Put(allocation) => puts.push(Change::PutAllocation(allocation)),
+                Act::Free(id) => free.push(id),
+                Act::GiveBack(id) => records.extend(self.ledger().book().realized.get(&id).cloned()),
+            }
+        }
+        if !puts.is_empty()
+            && let Err(refusal) = self.commit(puts, Need::GiveBack)
+        {
+            tracing::warn!(error = %refusal, "cannot store what libvirt's domains show, trying again at the next look");
+        }
+        self.sweep(records, seen);
+        for id in free {
+            match self.free(std::slice::from_ref(&id)) {
+                Ok(()) => tracing::info!(allocation = %id, "allocation freed: no domain shows it"),
+                Err(refusal) => {
+                    tracing::warn!(allocation = %id, error = %refusal, "allocation not freed yet, trying again at the next look")
+                }
+            }
+        }
+        self.nudge();
+    }
+
+    /// Gives back slices of runs that are over. A domain that is being started or stopped right now is left alone.
+    fn sweep(&self, records: Vec<Realized>, seen: &Seen) {
+        for record in records {
+            let owner = self
+                .ledger()
+                .book()
+                .allocations
+                .get(&record.allocation)
+                .map(|allocation| allocation.domain.uuid);
+            let Some(domain) = owner else { continue };
+            let Ok(_turn) = self.domain_turn(domain, std::time::Instant::now() + OPERATION) else { continue };
+            let still = self.ledger().book().realized.get(&record.allocation).cloned();
+            match still {
+                Some(still) if still == record && still.run < seen.asked_at => {
+                    tracing::info!(allocation = %record.allocation, device = %record.device, "its run is over, giving the slice back");
+                    self.give_back(vec![record], std::time::Instant::now() + OPERATION);
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Frees leases that ended, without libvirt's word. Only for a service that has no libvirt to ask.
+    pub fn end_leases(&self) {
+        let now = clock::epoch_seconds();
+        let ended: Vec<AllocationId> = {
+            let ledger = self.ledger();
+            let ended = ledger.book().allocations.values().filter(|allocation| {
+                allocation.state == AllocationState::Leased
+                    && allocation.until.is_some_and(|until| until <= now)
+            });
+            ended.map(|allocation| allocation.id.clone()).collect()
+        };
+        for id in ended {
+            if let Err(refusal) = self.free(std::slice::from_ref(&id)) {
+                tracing::warn!(allocation = %id, error = %refusal, "lease ended and its slice cannot be removed");
+            }
+        }
+    }
+
+    /// Returns when the next lease or grace period ends, in seconds since the epoch.
+    #[must_use]
+    pub fn next_end(&self) -> Option<i64> {
+        self.ledger().book().allocations.values().filter_map(|allocation| allocation.until).min()
+    }
+
+    /// Returns whether any slice or promise exists that libvirt's word could change.
+    #[must_use]
+    pub fn has_promises(&self) -> bool {
+        !self.ledger().book().allocations.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+use super::*;
+use crate::model::{BootId, Device};
+
+const DOMAIN: &str = "11111111-1111-4111-8111-111111111111";
+const SLICE: &str = "22222222-2222-4222-8222-222222222222";
+const NOW: i64 = 1000;
+
+fn allocation(state: AllocationState, until: Option<i64>) -> Allocation {
+    Allocation {
+        id: AllocationId::from_bits(1),
+        domain: DomainRef { uuid: DOMAIN.parse().expect("uuid"), name: "web1".to_owned() },
+        profile: "small".parse().expect("name"),
+        device: Device::Mdev(SLICE.parse().expect("uuid")),
+        state,
+        until,
+    }
+}
+
+fn book(allocation: Allocation, run: Option<u64>) -> Book {
+    let mut book = Book::default();
+    if let Some(run) = run {
+        let record = Realized {
+            allocation: allocation.id.clone(),
+            device: allocation.device,
+            gpu: "virtual:mtty".parse().expect("id"),
+            parent: "mtty".parse().expect("name"),
+            mdev_type: Some("mtty-1".parse().expect("type")),
+            vf_id: None,
+            boot_id: "b".parse::<BootId>().expect("boot id"),
+            run: RunId(run),
+        };
+        book.realized.insert(record.allocation.clone(), record);
+    }
+    book.allocations.insert(allocation.id.clone(), allocation);
+    book
+}
+
+fn shown() -> Option<Vec<HookDevice>> {
+    let device = allocation(AllocationState::Attached, None).device;
+    Some(vec![HookDevice { allocation: Some(AllocationId::from_bits(1)), device }])
+}
+
+type Shown = Option<Vec<HookDevice>>;
+
+fn seen(domain: Option<(bool, Shown, Shown)>) -> Seen {
+    let entry = domain.map(|(active, inactive, live)| {
+        let uuid = DOMAIN.parse().expect("uuid");
+        (uuid, SeenDomain { name: "web1".to_owned(), active, inactive, live })
+    });
+    Seen { asked_at: RunId(50), domains: entry.into_iter().collect() }
+}
+
+fn id() -> AllocationId {
+    AllocationId::from_bits(1)
+}
+
+#[test]
+fn a_lease_that_xml_shows_is_tied() {
+    let acts = decide(
+        &book(allocation(AllocationState::Leased, Some(NOW - 1)), None),
+        &seen(Some((false, shown(), None))),
+        NOW,
+    );
+    assert_eq!(acts, [Act::Put(allocation(AllocationState::Attached, None))]);
+}
+
+#[test]
+fn a_lease_ends_only_when_its_time_is_over_and_no_xml_shows_it() {
+    let none = || Some(Vec::new());
+    let waiting = book(allocation(AllocationState::Leased, Some(NOW + 1)), None);
+    assert_eq!(decide(&waiting, &seen(Some((false, none(), None))), NOW), []);
+    let ended = book(allocation(AllocationState::Leased, Some(NOW)), None);
+    assert_eq!(decide(&ended, &seen(Some((false, none(), None))), NOW), [Act::Free(id())]);
+    assert_eq!(decide(&ended, &seen(None), NOW), [Act::Free(id())]);
+    assert_eq!(decide(&ended, &seen(Some((false, None, None))), NOW), [], "unread XML proves nothing");
+    assert_eq!(decide(&ended, &seen(Some((true, none(), None))), NOW), [], "unread live XML proves nothing");
+}
+
+#[test]
+fn a_hostdev_removed_by_hand_frees_the_promise_at_the_next_look() {
+    let attached = book(allocation(AllocationState::Attached, None), None);
+    assert_eq!(decide(&attached, &seen(Some((false, Some(Vec::new()), None))), NOW), [Act::Free(id())]);
+    assert_eq!(
+        decide(&attached, &seen(Some((true, Some(Vec::new()), shown()))), NOW),
+        [],
+        "the guest still has it"
+    );
+}
+
+#[test]
+fn an_undefined_domain_keeps_its_promise_for_a_grace_period() {
+    let attached = book(allocation(AllocationState::Attached, None), None);
+    let orphan = allocation(AllocationState::Orphaned, Some(NOW + GRACE_S));
+    assert_eq!(decide(&attached, &seen(None), NOW), [Act::Put(orphan.clone())]);
+    let orphaned = book(orphan, None);
+    assert_eq!(decide(&orphaned, &seen(None), NOW), []);
+    assert_eq!(decide(&orphaned, &seen(None), NOW + GRACE_S), [Act::Free(id())]);
+    let back = decide(&orphaned, &seen(Some((false, shown(), None))), NOW);
+    assert_eq!(back, [Act::Put(allocation(AllocationState::Attached, None))]);
+}
+
+#[test]
+fn a_run_that_is_over_is_swept_and_one_that_began_after_the_question_is_not() {
+    let attached = |run| book(allocation(AllocationState::Attached, None), Some(run));
+    let off = seen(Some((false, shown(), None)));
+    assert_eq!(decide(&attached(49), &off, NOW), [Act::GiveBack(id())]);
+    assert_eq!(decide(&attached(50), &off, NOW), []);
+    assert_eq!(decide(&attached(49), &seen(Some((true, shown(), shown()))), NOW), [], "it runs");
+    let gone = decide(&attached(49), &seen(None), NOW);
+    assert_eq!(gone[0], Act::GiveBack(id()), "its domain is gone");
+}
+
+#[test]
+fn a_slice_unplugged_from_a_running_guest_is_given_back_but_a_leased_one_waits_to_be_plugged() {
+    let unplugged = seen(Some((true, shown(), Some(Vec::new()))));
+    let attached = book(allocation(AllocationState::Attached, None), Some(10));
+    assert_eq!(decide(&attached, &unplugged, NOW), [Act::GiveBack(id())]);
+    let none = seen(Some((true, Some(Vec::new()), Some(Vec::new()))));
+    let leased = book(allocation(AllocationState::Leased, Some(NOW + 5)), Some(10));
+    assert_eq!(decide(&leased, &none, NOW), []);
+}
+
+#[test]
+fn a_renamed_domain_is_known_under_its_new_name() {
+    let mut report = seen(Some((false, shown(), None)));
+    report.domains.values_mut().for_each(|domain| domain.name = "web2".to_owned());
+    let acts = decide(&book(allocation(AllocationState::Attached, None), None), &report, NOW);
+    match acts.as_slice() {
+        [Act::Put(allocation)] => assert_eq!(allocation.domain.name, "web2"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,92 @@
+//! What became of an announced change: the host's word, turned into ledger changes. Pure but for the last step.
+
+use std::time::Instant;
+
+use super::{Engine, OPERATION};
+use crate::ledger::{Book, Change, Handmade, Intent, IntentId, VfWish};
+use crate::model::{Device, HostSnapshot, Realized, Step};
+
+/// What an ended intent means for the ledger. Does not include closing it.
+pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> Vec<Change> {
+    match &intent.step {
+        Step::CreateMdev { parent, mdev_type, uuid } => {
+            let made = snapshot
+                .mdev(*uuid)
+                .is_some_and(|(_, at, mdev)| at.name == *parent && mdev.mdev_type == *mdev_type);
+            if !made {
+                return Vec::new();
+            }
+            match &intent.allocation {
+                Some(allocation) => vec![Change::PutRealized(Realized {
+                    allocation: allocation.clone(),
+                    device: Device::Mdev(*uuid),
+                    gpu: intent.gpu.clone(),
+                    parent: parent.clone(),
+                    mdev_type: Some(mdev_type.clone()),
+                    vf_id: None,
+                    boot_id: intent.boot_id.clone(),
+                    run: intent.run,
+                })],
+                None => vec![Change::PutHandmade(Handmade {
+                    uuid: *uuid,
+                    parent: parent.clone(),
+                    mdev_type: mdev_type.clone(),
+                    boot_id: intent.boot_id.clone(),
+                })],
+            }
+        }
+        Step::RemoveMdev { uuid } if snapshot.mdev(*uuid).is_none() => gone(book, Device::Mdev(*uuid)),
+        Step::RemoveMdev { .. } | Step::BindVf { .. } => Vec::new(),
+        Step::SetVfs { pf, count, .. } => {
+            let found = snapshot.gpu(&pf.to_string()).and_then(|gpu| gpu.sriov.as_ref());
+            match found {
+                Some(sriov) if sriov.enabled == *count => vec![Change::PutWish(VfWish {
+                    gpu: intent.gpu.clone(),
+                    count: *count,
+                    autoprobe_before: book
+                        .wishes
+                        .get(&intent.gpu)
+                        .map_or(sriov.autoprobe, |wish| wish.autoprobe_before),
+                })],
+                _ => Vec::new(),
+            }
+        }
+    }
+}
+
+/// The changes that forget a device which is no longer there.
+pub(super) fn gone(book: &Book, device: Device) -> Vec<Change> {
+    let mut changes: Vec<Change> = book
+        .realized
+        .values()
+        .filter(|record| record.device == device)
+        .map(|record| Change::DeleteRealized(record.allocation.clone()))
+        .collect();
+    if let Device::Mdev(uuid) = device
+        && book.handmade.contains_key(&uuid)
+    {
+        changes.push(Change::DeleteHandmade(uuid));
+    }
+    changes
+}
+
+impl Engine {
+    /// Closes the intent of a change that ended after its deadline, by what the host says now.
+    pub(super) fn settle(&self, id: IntentId) {
+        let Ok(snapshot) = self.fresh(Instant::now() + OPERATION) else {
+            tracing::error!(
+                intent = id.0,
+                "cannot read the host to settle an overrun change; it stays open until the next start"
+            );
+            return;
+        };
+        let mut ledger = self.ledger();
+        let Some(intent) = ledger.book().intents.get(&id).cloned() else { return };
+        let mut changes = outcome(&intent, ledger.book(), &snapshot);
+        changes.push(Change::CloseIntent(id));
+        ledger.defer(changes);
+        drop(ledger);
+        tracing::info!(step = %intent.step, "overrun kernel change ended");
+        self.nudge();
+    }
+}

@@ -1,0 +1,131 @@
+//! How many VFs a PF has.
+
+use std::time::{Duration, Instant};
+
+use super::Engine;
+use super::work::End;
+use crate::clock;
+use crate::ledger::{Book, Change, Intent, Need};
+use crate::model::{BackendKind, Device, Gpu, HostSnapshot, Kind, PciAddress, Refusal, Sriov, Step};
+use crate::wire;
+
+/// Vendors' drivers take seconds for many VFs; the kernel itself sleeps 1 s when it disables them.
+const SET_VFS: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Brings a PF to `count` VFs, each on its VFIO driver, and remembers the count.
+    ///
+    /// # Errors
+    /// When the PF is unknown or makes no VFs, while any of its VFs is used, or when the kernel says no.
+    pub fn set_vfs(&self, pf: &str, count: u32) -> Result<wire::Changed, Refusal> {
+        let deadline = Instant::now() + SET_VFS;
+        let _lane = self.capacity_turn(deadline)?;
+        let snapshot = self.fresh(deadline)?;
+        let (gpu, address, sriov) = managed_pf(&snapshot, pf)?;
+        if count > sriov.total {
+            return Err(Refusal::new(
+                Kind::Usage,
+                format!("{address} has at most {} VFs, {count} were asked for", sriov.total),
+            ));
+        }
+        let ready = sriov.enabled == count && sriov.vfs.iter().all(|vf| vf.vfio);
+        let remembered = self.ledger().book().wishes.get(&gpu.id).is_some_and(|wish| wish.count == count);
+        if ready && remembered {
+            return Ok(wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() });
+        }
+        refuse_used(self.ledger().book(), gpu, sriov)?;
+        let step = Step::SetVfs { pf: address, count, before: sriov.enabled };
+        let intent = self.intent(step, None, gpu.id.clone(), clock::boottime());
+        let armed = self.arm(intent)?;
+        let ends = self.let_go(vec![armed], Need::Promise, deadline)?;
+        for (intent, end) in ends {
+            self.end_set_vfs(&intent, end, &snapshot)?;
+        }
+        Ok(wire::Changed { change: wire::Change::Done, notes: self.orphaned_names(gpu, count) })
+    }
+
+    fn end_set_vfs(&self, intent: &Intent, end: End, before: &HostSnapshot) -> Result<(), Refusal> {
+        match end {
+            End::Done => {
+                let deadline = Instant::now() + super::OPERATION;
+                // The book remembers autoprobe as it was before we first touched the PF.
+                let mut changes =
+                    super::settle::outcome(intent, self.ledger().book(), &*self.fresh(deadline)?);
+                let found =
+                    before.gpus.iter().find(|gpu| gpu.id == intent.gpu).and_then(|gpu| gpu.sriov.as_ref());
+                let known = self.ledger().book().wishes.contains_key(&intent.gpu);
+                for change in &mut changes {
+                    if let Change::PutWish(wish) = change
+                        && !known
+                    {
+                        wish.autoprobe_before = found.and_then(|sriov| sriov.autoprobe);
+                    }
+                }
+                changes.push(Change::CloseIntent(intent.id));
+                self.commit(changes, Need::GiveBack)
+            }
+            End::Failed(failure) => {
+                self.defer(vec![Change::CloseIntent(intent.id)]);
+                Err(failure.refusal)
+            }
+            End::Overrun => Err(Refusal::new(
+                Kind::Busy,
+                format!("{} has not ended within {} s", intent.step, SET_VFS.as_secs()),
+            )
+            .hint("it goes on; vgpuctl status shows when it ended")),
+        }
+    }
+
+    /// Allocations whose VF no longer exists.
+    fn orphaned_names(&self, gpu: &Gpu, count: u32) -> Vec<String> {
+        let lost = |address: PciAddress| {
+            let vfs = gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
+            vfs.filter(|vf| vf.index >= count).any(|vf| vf.address == address)
+        };
+        let ledger = self.ledger();
+        let hit = ledger.book().allocations.values().filter_map(|allocation| match allocation.device {
+            Device::Vf(address) if lost(address) => {
+                Some(format!("domain {} names VF {address}, which no longer exists", allocation.domain.name))
+            }
+            Device::Vf(_) | Device::Mdev(_) => None,
+        });
+        hit.collect()
+    }
+}
+
+fn managed_pf<'a>(snapshot: &'a HostSnapshot, pf: &str) -> Result<(&'a Gpu, PciAddress, &'a Sriov), Refusal> {
+    let Some(gpu) = snapshot.gpu(pf) else {
+        return Err(Refusal::new(Kind::NotFound, format!("no device {pf}")).hint(
+            "vgpuctl gpus lists the devices; others are added in /etc/vgpud/vgpud.toml, [devices] include",
+        ));
+    };
+    match (&gpu.pci, &gpu.sriov) {
+        (Some(pci), Some(sriov)) if matches!(gpu.backend, BackendKind::Sriov | BackendKind::Mdev) => {
+            Ok((gpu, pci.address, sriov))
+        }
+        _ => Err(Refusal::new(Kind::Conflict, format!("{} makes no VFs: {}", gpu.name, gpu.backend_reason))),
+    }
+}
+
+/// A VF is used while a slice was made on it, or while anybody has it or one of its mdevs open.
+fn refuse_used(book: &Book, gpu: &Gpu, sriov: &Sriov) -> Result<(), Refusal> {
+    for record in book.realized.values().filter(|record| record.gpu == gpu.id) {
+        if sriov.vfs.is_empty()
+            || record.parent.as_str() == gpu.name.as_str() && matches!(record.device, Device::Mdev(_))
+        {
+            continue;
+        }
+        let domain =
+            book.allocations.get(&record.allocation).map_or("?", |allocation| &allocation.domain.name);
+        return Err(Refusal::new(
+            Kind::Busy,
+            format!("VFs of {} are in use: {} belongs to domain {domain}", gpu.name, record.device),
+        )
+        .hint(format!("stop domain {domain} first")));
+    }
+    let held = sriov.vfs.iter().find_map(|vf| vf.holders.first().map(|holder| (vf.address, holder)));
+    match held {
+        Some((address, holder)) => Err(Refusal::new(Kind::Busy, format!("VF {address} is held by {holder}"))),
+        None => Ok(()),
+    }
+}

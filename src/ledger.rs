@@ -1,0 +1,225 @@
+//! What was promised: profiles, allocations, realized records, open intents, wished VF counts, history.
+//!
+//! One SQLite database (WAL, `synchronous=FULL`) with one writer, under an exclusive lock held for the
+//! life of the service. Readers inside the service look at the [`Book`], the same content in memory.
+//! A change is durable when [`Ledger::commit`] returns. [`Ledger::defer`] is for what the host itself
+//! proves after a crash (an intent that ended): it reaches the disk with the next commit.
+//!
+//! A full disk must not keep a slice from being given back: a ballast file is freed for that.
+
+mod book;
+mod store;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+pub use book::{Book, Change, Handmade, HistoryEntry, Intent, IntentId, VfWish};
+use store::Store;
+
+/// Why the ledger cannot be opened or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Another service runs on this database.
+    #[error("another vgpud holds {path}")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A newer vgpud wrote it.
+    #[error("database {path} has schema {found}, this vgpud knows {known}")]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest schema of this build.
+        known: i64,
+    },
+    /// A row cannot be read.
+    #[error("row {key:?} of table {table} in {path} cannot be read")]
+    Row {
+        /// The database.
+        path: PathBuf,
+        /// Table.
+        table: &'static str,
+        /// Key of the row.
+        key: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The disk is full.
+    #[error("no space left under {path}")]
+    Full {
+        /// The database.
+        path: PathBuf,
+    },
+    /// SQLite said no.
+    #[error("cannot {act} database {path}")]
+    Sql {
+        /// What was tried.
+        act: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The directory, lock or ballast cannot be used.
+    #[error("cannot {act} {path}")]
+    File {
+        /// What was tried.
+        act: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// How much a commit matters when the disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A promise: refused when the disk is full.
+    Promise,
+    /// Giving something back: the ballast is freed for it.
+    GiveBack,
+}
+
+/// The database and its content in memory.
+#[derive(Debug)]
+pub struct Ledger {
+    store: Store,
+    book: Book,
+    deferred: Vec<Change>,
+    ballast: PathBuf,
+    /// Held, never read: the lock ends with the process.
+    _lock: Flock<File>,
+}
+
+const BALLAST_BYTES: usize = 1 << 20;
+
+impl Ledger {
+    /// Opens or creates the database below `dir`, takes the lock and reads everything.
+    ///
+    /// # Errors
+    /// [`LedgerError::Locked`] when another service runs, [`LedgerError::Newer`] when a newer one
+    /// wrote the database; otherwise what the disk or SQLite said.
+    pub fn open(dir: &Path) -> Result<Self, LedgerError> {
+        std::fs::create_dir_all(dir).map_err(|source| LedgerError::File {
+            act: "create directory",
+            path: dir.to_owned(),
+            source,
+        })?;
+        let lock = take_lock(&dir.join("lock"))?;
+        let store = Store::open(dir.join("vgpud.db"))?;
+        let book = store.read()?;
+        let ledger = Self { store, book, deferred: Vec::new(), ballast: dir.join("ballast"), _lock: lock };
+        ledger.ensure_ballast();
+        Ok(ledger)
+    }
+
+    /// Returns the content, with everything committed and deferred.
+    #[must_use]
+    pub const fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Returns whether the ballast is in place; without it the disk was full and no promise is taken.
+    #[must_use]
+    pub fn has_ballast(&self) -> bool {
+        std::fs::metadata(&self.ballast).is_ok_and(|meta| meta.len() >= BALLAST_BYTES as u64)
+    }
+
+    /// Stores `changes`, and everything deferred, durably: one transaction, one sync.
+    ///
+    /// # Errors
+    /// Nothing has changed, neither on disk nor in the book.
+    pub fn commit(&mut self, changes: Vec<Change>, need: Need) -> Result<(), LedgerError> {
+        if need == Need::Promise && !self.has_ballast() && !self.ensure_ballast() {
+            return Err(LedgerError::Full { path: self.store.path().to_owned() });
+        }
+        match self.try_commit(&changes) {
+            Err(LedgerError::Full { .. }) if need == Need::GiveBack && self.drop_ballast() => {
+                self.try_commit(&changes)?;
+            }
+            other => other?,
+        }
+        for change in changes {
+            self.book.apply(change);
+        }
+        Ok(())
+    }
+
+    fn try_commit(&mut self, changes: &[Change]) -> Result<(), LedgerError> {
+        crate::failpoint::hit("ledger.before-commit");
+        let generation = self.book.generation + changes.len() as u64;
+        self.store.write(self.deferred.iter().chain(changes), generation)?;
+        crate::failpoint::hit("ledger.after-commit");
+        self.deferred.clear();
+        Ok(())
+    }
+
+    /// Takes `changes` into the book now and onto the disk with the next commit or flush.
+    pub fn defer(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            self.book.apply(change.clone());
+            self.deferred.push(change);
+        }
+    }
+
+    /// Returns whether something waits for the next commit.
+    #[must_use]
+    pub const fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    /// Stores what was deferred.
+    ///
+    /// # Errors
+    /// It stays deferred.
+    pub fn flush(&mut self) -> Result<(), LedgerError> {
+        if self.deferred.is_empty() { Ok(()) } else { self.commit(Vec::new(), Need::GiveBack) }
+    }
+
+    /// Reads the newest `most` entries of the history, newest first.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn history(&self, most: u32) -> Result<Vec<HistoryEntry>, LedgerError> {
+        self.store.history(most)
+    }
+
+    fn ensure_ballast(&self) -> bool {
+        if self.has_ballast() {
+            return true;
+        }
+        #[expect(clippy::disallowed_methods, reason = "the ballast is no state: its size is all that counts")]
+        let written = std::fs::write(&self.ballast, vec![0x5a; BALLAST_BYTES]);
+        if written.is_err() {
+            self.drop_ballast();
+        }
+        written.is_ok()
+    }
+
+    fn drop_ballast(&self) -> bool {
+        std::fs::remove_file(&self.ballast).is_ok()
+    }
+}
+
+fn take_lock(path: &Path) -> Result<Flock<File>, LedgerError> {
+    let fail = |act, source| LedgerError::File { act, path: path.to_owned(), source };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|source| fail("open lock", source))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => LedgerError::Locked { path: path.to_owned() },
+        other => fail("lock", other.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! The content of the ledger in memory, and the changes it can take.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Allocation, AllocationId, BootId, Device, DeviceName, DomainUuid, GpuId, HelperId, MdevTypeId, MdevUuid,
+    Profile, ProfileName, Realized, RunId, Step,
+};
+
+/// Number of an intent; grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IntentId(pub u64);
+
+/// One kernel change that is about to be made, or whose end was not seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Its number.
+    pub id: IntentId,
+    /// The change.
+    pub step: Step,
+    /// For whom; `None` for changes without an allocation.
+    pub allocation: Option<AllocationId>,
+    /// On which GPU.
+    pub gpu: GpuId,
+    /// The run it belongs to, or when it was asked for.
+    pub run: RunId,
+    /// The boot it belongs to; another one voids it.
+    pub boot_id: BootId,
+    /// The helper process that does it, when one does.
+    pub helper: Option<HelperId>,
+}
+
+/// How many VFs the admin wants on a PF.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VfWish {
+    /// The PF by its stable identity.
+    pub gpu: GpuId,
+    /// VFs wanted.
+    pub count: u32,
+    /// `sriov_drivers_autoprobe` as it was before vgpud first changed the PF.
+    pub autoprobe_before: Option<bool>,
+}
+
+/// An mdev made by an admin's word, without a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handmade {
+    /// Its name.
+    pub uuid: MdevUuid,
+    /// Its parent.
+    pub parent: DeviceName,
+    /// Its type.
+    pub mdev_type: MdevTypeId,
+    /// The boot it was made in.
+    pub boot_id: BootId,
+}
+
+/// One request and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// Seconds since the epoch.
+    pub at: i64,
+    /// Who asked; `None` for what the service does by itself.
+    pub uid: Option<u32>,
+    /// Which process asked.
+    pub pid: Option<i32>,
+    /// What was asked.
+    pub verb: String,
+    /// On what.
+    pub object: String,
+    /// What came of it: `done`, or why not.
+    pub outcome: String,
+}
+
+/// One change of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Store a profile.
+    PutProfile(Profile),
+    /// Forget a profile.
+    DeleteProfile(ProfileName),
+    /// Store an allocation.
+    PutAllocation(Allocation),
+    /// Forget an allocation.
+    DeleteAllocation(AllocationId),
+    /// Remember that a slice exists.
+    PutRealized(Realized),
+    /// Its slice is gone.
+    DeleteRealized(AllocationId),
+    /// Announce a kernel change.
+    OpenIntent(Intent),
+    /// It ended.
+    CloseIntent(IntentId),
+    /// Remember how many VFs are wanted.
+    PutWish(VfWish),
+    /// Remember an mdev without a domain.
+    PutHandmade(Handmade),
+    /// It is gone.
+    DeleteHandmade(MdevUuid),
+    /// Append to the history. Not part of the book.
+    Record(HistoryEntry),
+}
+
+/// Everything the ledger holds, but the history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Book {
+    /// Counts changes; an answer with a newer one is newer.
+    pub generation: u64,
+    /// By name.
+    pub profiles: BTreeMap<ProfileName, Profile>,
+    /// By id.
+    pub allocations: BTreeMap<AllocationId, Allocation>,
+    /// Slices that exist, by allocation.
+    pub realized: BTreeMap<AllocationId, Realized>,
+    /// Changes under way.
+    pub intents: BTreeMap<IntentId, Intent>,
+    /// Wished VF counts.
+    pub wishes: BTreeMap<GpuId, VfWish>,
+    /// Mdevs without a domain.
+    pub handmade: BTreeMap<MdevUuid, Handmade>,
+}
+
+impl Book {
+    pub(super) fn apply(&mut self, change: Change) {
+        self.generation += 1;
+        match change {
+            Change::PutProfile(profile) => drop(self.profiles.insert(profile.name.clone(), profile)),
+            Change::DeleteProfile(name) => drop(self.profiles.remove(&name)),
+            Change::PutAllocation(allocation) => {
+                drop(self.allocations.insert(allocation.id.clone(), allocation));
+            }
+            Change::DeleteAllocation(id) => drop(self.allocations.remove(&id)),
+            Change::PutRealized(record) => drop(self.realized.insert(record.allocation.clone(), record)),
+            Change::DeleteRealized(id) => drop(self.realized.remove(&id)),
+            Change::OpenIntent(intent) => drop(self.intents.insert(intent.id, intent)),
+            Change::CloseIntent(id) => drop(self.intents.remove(&id)),
+            Change::PutWish(wish) => drop(self.wishes.insert(wish.gpu.clone(), wish)),
+            Change::PutHandmade(made) => drop(self.handmade.insert(made.uuid, made)),
+            Change::DeleteHandmade(uuid) => drop(self.handmade.remove(&uuid)),
+            Change::Record(_) => {}
+        }
+    }
+
+    /// Returns a number no open intent has.
+    #[must_use]
+    pub fn next_intent(&self) -> IntentId {
+        IntentId(self.intents.keys().next_back().map_or(1, |last| last.0 + 1))
+    }
+
+    /// Returns the allocations of a domain, by id.
+    pub fn of_domain(&self, domain: DomainUuid) -> impl Iterator<Item = &Allocation> {
+        self.allocations.values().filter(move |allocation| allocation.domain.uuid == domain)
+    }
+
+    /// Finds the allocation whose XML names `device`.
+    #[must_use]
+    pub fn naming(&self, device: Device) -> Option<&Allocation> {
+        self.allocations.values().find(|allocation| allocation.device == device)
+    }
+
+    /// Returns how many allocations follow a profile.
+    #[must_use]
+    pub fn followers(&self, profile: &ProfileName) -> usize {
+        self.allocations.values().filter(|allocation| &allocation.profile == profile).count()
+    }
+}

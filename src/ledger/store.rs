@@ -1,0 +1,195 @@
+//! The SQLite file: a table for each noun, a JSON body for each row.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::book::{Book, Change};
+use super::{BALLAST_BYTES, LedgerError};
+
+/// The newest schema of this build, kept in SQLite's `user_version`.
+pub(super) const SCHEMA: i64 = 1;
+
+/// Each entry brings the schema from its index to the next.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE meta       (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE profiles   (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE allocations(key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE realized   (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE intents    (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE wishes     (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE handmade   (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE history    (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL);
+"];
+
+/// Rows of history kept; older ones go as new ones come.
+const HISTORY_ROWS: i64 = 50_000;
+
+#[derive(Debug)]
+pub(super) struct Store {
+    db: Connection,
+    path: PathBuf,
+}
+
+impl Store {
+    pub(super) fn open(path: PathBuf) -> Result<Self, LedgerError> {
+        let db = Connection::open(&path).map_err(|source| LedgerError::Sql {
+            act: "open",
+            path: path.clone(),
+            source,
+        })?;
+        let store = Self { db, path };
+        store.set_up().map_err(|source| store.error("set up", source))?;
+        let found = store.schema()?;
+        if found > SCHEMA {
+            return Err(LedgerError::Newer { path: store.path, found, known: SCHEMA });
+        }
+        store.migrate(found).map_err(|source| store.error("migrate", source))?;
+        Ok(store)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Page cache and memory map are kept small: the database is a few hundred rows.
+    fn set_up(&self) -> Result<(), rusqlite::Error> {
+        self.db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        self.db.pragma_update(None, "cache_size", -256)?;
+        self.db.pragma_update(None, "journal_size_limit", BALLAST_BYTES as i64)
+    }
+
+    /// Makes every write that needs a new page fail as on a full disk.
+    #[cfg(test)]
+    pub(super) fn forbid_growth(&self) {
+        let pages: i64 = self.db.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("page count");
+        self.db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).expect("limit");
+    }
+
+    fn schema(&self) -> Result<i64, LedgerError> {
+        let read = self.db.query_row("PRAGMA user_version", [], |row| row.get(0));
+        read.map_err(|source| self.error("read schema of", source))
+    }
+
+    fn migrate(&self, found: i64) -> Result<(), rusqlite::Error> {
+        for (version, sql) in (1i64..).zip(MIGRATIONS) {
+            if version > found {
+                self.db.execute_batch(&format!("BEGIN; {sql} PRAGMA user_version = {version}; COMMIT;"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, act: &'static str, source: rusqlite::Error) -> LedgerError {
+        let path = self.path.clone();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => LedgerError::Full { path },
+            _ => LedgerError::Sql { act, path, source },
+        }
+    }
+
+    pub(super) fn read(&self) -> Result<Book, LedgerError> {
+        let generation: Option<String> = self
+            .db
+            .query_row("SELECT body FROM meta WHERE key = 'generation'", [], |row| row.get(0))
+            .optional()
+            .map_err(|source| self.error("read", source))?;
+        Ok(Book {
+            generation: generation.and_then(|text| text.parse().ok()).unwrap_or(0),
+            profiles: self.table("profiles", |p: &crate::model::Profile| p.name.clone())?,
+            allocations: self.table("allocations", |a: &crate::model::Allocation| a.id.clone())?,
+            realized: self.table("realized", |r: &crate::model::Realized| r.allocation.clone())?,
+            intents: self.table("intents", |i: &super::Intent| i.id)?,
+            wishes: self.table("wishes", |w: &super::VfWish| w.gpu.clone())?,
+            handmade: self.table("handmade", |h: &super::Handmade| h.uuid)?,
+        })
+    }
+
+    fn table<K: Ord, V: DeserializeOwned>(
+        &self,
+        table: &'static str,
+        key_of: impl Fn(&V) -> K,
+    ) -> Result<std::collections::BTreeMap<K, V>, LedgerError> {
+        let rows: Result<Vec<(String, String)>, rusqlite::Error> = self
+            .db
+            .prepare(&format!("SELECT key, body FROM {table}"))
+            .and_then(|mut query| query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect());
+        let mut map = std::collections::BTreeMap::new();
+        for (key, body) in rows.map_err(|source| self.error("read", source))? {
+            let value: V = serde_json::from_str(&body).map_err(|source| LedgerError::Row {
+                path: self.path.clone(),
+                table,
+                key,
+                source,
+            })?;
+            map.insert(key_of(&value), value);
+        }
+        Ok(map)
+    }
+
+    pub(super) fn write<'a>(
+        &mut self,
+        changes: impl Iterator<Item = &'a Change>,
+        generation: u64,
+    ) -> Result<(), LedgerError> {
+        let done = self.db.transaction().and_then(|tx| {
+            for change in changes {
+                write_one(&tx, change)?;
+            }
+            put(&tx, "meta", "generation", &generation)?;
+            tx.commit()
+        });
+        done.map_err(|source| self.error("write", source))
+    }
+
+    /// Reads the newest `most` entries of the history, newest first.
+    pub(super) fn history(&self, most: u32) -> Result<Vec<super::HistoryEntry>, LedgerError> {
+        let rows: Result<Vec<String>, rusqlite::Error> = self
+            .db
+            .prepare("SELECT body FROM history ORDER BY id DESC LIMIT ?1")
+            .and_then(|mut query| query.query_map([most], |row| row.get(0))?.collect());
+        let rows = rows.map_err(|source| self.error("read", source))?;
+        Ok(rows.iter().filter_map(|body| serde_json::from_str(body).ok()).collect())
+    }
+}
+
+fn write_one(tx: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Error> {
+    match change {
+        Change::PutProfile(profile) => put(tx, "profiles", profile.name.as_str(), profile),
+        Change::DeleteProfile(name) => delete(tx, "profiles", name.as_str()),
+        Change::PutAllocation(allocation) => put(tx, "allocations", allocation.id.as_str(), allocation),
+        Change::DeleteAllocation(id) => delete(tx, "allocations", id.as_str()),
+        Change::PutRealized(record) => put(tx, "realized", record.allocation.as_str(), record),
+        Change::DeleteRealized(id) => delete(tx, "realized", id.as_str()),
+        Change::OpenIntent(intent) => put(tx, "intents", &intent.id.0.to_string(), intent),
+        Change::CloseIntent(id) => delete(tx, "intents", &id.0.to_string()),
+        Change::PutWish(wish) => put(tx, "wishes", wish.gpu.as_str(), wish),
+        Change::PutHandmade(made) => put(tx, "handmade", &made.uuid.to_string(), made),
+        Change::DeleteHandmade(uuid) => delete(tx, "handmade", &uuid.to_string()),
+        Change::Record(entry) => record(tx, entry),
+    }
+}
+
+fn put<T: Serialize>(tx: &Transaction<'_>, table: &str, key: &str, value: &T) -> Result<(), rusqlite::Error> {
+    let body = serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let sql =
+        format!("INSERT INTO {table} (key, body) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = ?2");
+    tx.prepare_cached(&sql)?.execute(params![key, body]).map(drop)
+}
+
+fn delete(tx: &Transaction<'_>, table: &str, key: &str) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?1"))?.execute([key]).map(drop)
+}
+
+fn record(tx: &Transaction<'_>, entry: &super::HistoryEntry) -> Result<(), rusqlite::Error> {
+    let body = serde_json::to_string(entry)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    tx.prepare_cached("INSERT INTO history (at, body) VALUES (?1, ?2)")?.execute(params![entry.at, body])?;
+    tx.prepare_cached("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?1")?
+        .execute([HISTORY_ROWS])
+        .map(drop)
+}

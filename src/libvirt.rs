@@ -1,0 +1,138 @@
+//! libvirt behind four verbs: list, read XML, attach, detach.
+//!
+//! All calls run on one thread of their own ([`Link`]), each with a deadline for the caller: libvirtd
+//! may be waiting for our hook, which waits for the service. Whoever changes the host never waits here.
+//! Events say only "look again"; what is so is read from the domain list and the XML.
+
+mod dir;
+#[cfg(feature = "libvirt")]
+mod events;
+mod link;
+#[cfg(feature = "libvirt")]
+mod real;
+
+use crate::model::{AllocationId, DomainRef, DomainUuid, Kind, Refusal};
+
+pub use link::{Event, Link};
+
+/// Why libvirt did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VirtError {
+    /// The URI is `none`.
+    #[error("libvirt is turned off (URI none)")]
+    Off,
+    /// This build or URI cannot be used.
+    #[error("libvirt URI {uri:?} cannot be used: {reason}")]
+    Uri {
+        /// The URI.
+        uri: String,
+        /// Why.
+        reason: String,
+    },
+    /// No connection.
+    #[error("cannot connect to libvirt at {uri}: {message}")]
+    NotConnected {
+        /// The URI.
+        uri: String,
+        /// libvirt's words.
+        message: String,
+    },
+    /// It knows no such domain.
+    #[error("libvirt knows no domain {0:?}")]
+    NoDomain(String),
+    /// It refused.
+    #[error("libvirt cannot {act} domain {domain}: {message}")]
+    Refused {
+        /// What was tried.
+        act: &'static str,
+        /// On which domain.
+        domain: String,
+        /// libvirt's words.
+        message: String,
+    },
+    /// It did not answer in time; what became of the call is not known.
+    #[error("libvirt did not answer within {seconds} s when asked to {act}")]
+    Deadline {
+        /// What was asked.
+        act: &'static str,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+impl From<&VirtError> for Refusal {
+    fn from(error: &VirtError) -> Self {
+        let kind = match error {
+            VirtError::NoDomain(_) => Kind::NotFound,
+            VirtError::Deadline { .. } => Kind::Busy,
+            VirtError::Off
+            | VirtError::Uri { .. }
+            | VirtError::NotConnected { .. }
+            | VirtError::Refused { .. } => Kind::HostFault,
+        };
+        Self::from_error(kind, error)
+    }
+}
+
+/// A domain in libvirt's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Which.
+    pub domain: DomainRef,
+    /// Whether it runs.
+    pub active: bool,
+}
+
+/// Which of a domain's two definitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Definition {
+    /// What the next start uses.
+    Inactive,
+    /// What runs now.
+    Live,
+}
+
+/// What we want of libvirt. Two implementations: the real one and a directory of XML files.
+pub trait Hypervisor {
+    /// Lists all domains, running or not.
+    ///
+    /// # Errors
+    /// When the list cannot be had.
+    fn list(&mut self) -> Result<Vec<Listed>, VirtError>;
+
+    /// Reads a definition. Asking for the live one of a domain that does not run is an error.
+    ///
+    /// # Errors
+    /// [`VirtError::NoDomain`] when it is gone.
+    fn xml(&mut self, domain: DomainUuid, definition: Definition) -> Result<String, VirtError>;
+
+    /// Adds a hostdev to the inactive definition.
+    ///
+    /// # Errors
+    /// When libvirt refuses it; the definition is as before.
+    fn attach(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError>;
+
+    /// Takes a hostdev out of the inactive definition.
+    ///
+    /// # Errors
+    /// When libvirt refuses; the definition is as before.
+    fn detach(
+        &mut self,
+        domain: DomainUuid,
+        hostdev: &str,
+        allocation: &AllocationId,
+    ) -> Result<(), VirtError>;
+}
+
+/// Finds a domain by name or UUID in a list.
+///
+/// # Errors
+/// [`VirtError::NoDomain`].
+pub fn find(list: &[Listed], wanted: &str) -> Result<Listed, VirtError> {
+    let uuid = wanted.parse::<DomainUuid>().ok();
+    let by_name = list.iter().find(|listed| listed.domain.name == wanted);
+    by_name
+        .or_else(|| list.iter().find(|listed| Some(listed.domain.uuid) == uuid))
+        .cloned()
+        .ok_or_else(|| VirtError::NoDomain(wanted.chars().take(80).collect()))
+}

@@ -1,0 +1,108 @@
+//! Small hosts for tests.
+
+use crate::model::{
+    BackendKind, DeviceName, Framebuffer, Gpu, Holder, HostSnapshot, Mdev, MdevParent, MdevType, MdevTypeId,
+    MdevUuid, PciAddress, PciId, Policy, Profile, Sriov, Vf, Wish,
+};
+
+pub(crate) fn host(gpus: Vec<Gpu>) -> HostSnapshot {
+    HostSnapshot { boot_id: None, gpus, problems: Vec::new() }
+}
+
+/// A GPU whose slices are mdevs on `parents`.
+pub(crate) fn gpu(name: &str, parents: Vec<MdevParent>) -> Gpu {
+    Gpu {
+        id: format!("virtual:{name}").parse().expect("valid identity"),
+        name: name_of(name),
+        path: format!("sys/devices/{name}"),
+        pci: None,
+        driver: None,
+        numa_node: None,
+        iommu_group: None,
+        backend: if parents.is_empty() { BackendKind::None } else { BackendKind::Mdev },
+        backend_reason: "there is no mdev_supported_types".to_owned(),
+        sriov: None,
+        parents,
+    }
+}
+
+/// A PF whose slices are VFs.
+pub(crate) fn pf(name: &str, vfs: Vec<Vf>) -> Gpu {
+    let sriov = Sriov {
+        total: 7,
+        enabled: u32::try_from(vfs.len()).expect("few"),
+        vf_id: Some(pci_id("8086:10ca")),
+        autoprobe: Some(false),
+        vfs,
+    };
+    Gpu { backend: BackendKind::Sriov, sriov: Some(sriov), ..gpu(name, Vec::new()) }
+}
+
+pub(crate) fn parent(name: &str, types: Vec<MdevType>) -> MdevParent {
+    MdevParent { name: name_of(name), path: format!("sys/devices/{name}"), types, mdevs: Vec::new() }
+}
+
+pub(crate) fn mdev_type(id: &str, framebuffer_mib: u32, available: u32) -> MdevType {
+    MdevType {
+        id: type_id(id),
+        name: format!("Driver's {id}"),
+        device_api: "vfio-pci".to_owned(),
+        description: None,
+        framebuffer: (framebuffer_mib > 0).then(|| Framebuffer::from_mib(framebuffer_mib)),
+        heads: None,
+        max_instances: None,
+        available,
+    }
+}
+
+pub(crate) fn mdev(number: u32, mdev_type: &str) -> Mdev {
+    Mdev { uuid: uuid(number), mdev_type: type_id(mdev_type), iommu_group: None, holders: Vec::new() }
+}
+
+pub(crate) fn vf(address: &str, id: &str) -> Vf {
+    Vf {
+        index: 0,
+        address: pci(address),
+        id: pci_id(id),
+        driver: Some("vfio-pci".to_owned()),
+        vfio: true,
+        iommu_group: None,
+        numa_node: None,
+        holders: Vec::new(),
+    }
+}
+
+pub(crate) fn holder(domain: Option<&str>) -> Holder {
+    Holder { pid: 7, domain: domain.map(str::to_owned), name: "qemu-system-x86".to_owned() }
+}
+
+pub(crate) fn profile(name: &str, wish: Wish) -> Profile {
+    Profile {
+        name: name.parse().expect("valid name"),
+        wish,
+        class: None,
+        policy: Policy::MostFree,
+        display: false,
+        ramfb: false,
+    }
+}
+
+pub(crate) fn uuid(number: u32) -> MdevUuid {
+    format!("c0ffee00-0000-4000-8000-{number:012}").parse().expect("valid UUID")
+}
+
+pub(crate) fn pci(address: &str) -> PciAddress {
+    address.parse().expect("valid address")
+}
+
+pub(crate) fn pci_id(id: &str) -> PciId {
+    id.parse().expect("valid id")
+}
+
+pub(crate) fn type_id(id: &str) -> MdevTypeId {
+    id.parse().expect("valid type")
+}
+
+pub(crate) fn name_of(name: &str) -> DeviceName {
+    name.parse().expect("valid name")
+}

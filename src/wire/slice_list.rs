@@ -1,0 +1,37 @@
+//! From a snapshot to the slices that travel.
+
+use super::{Owner, Slice};
+use crate::model::{BackendKind, Device, Gpu, HostSnapshot};
+
+/// Lists the slices of a snapshot: every mdev, and every VF of a device whose slices are VFs.
+#[must_use]
+pub fn slices(snapshot: &HostSnapshot, owner: impl Fn(Device) -> Owner) -> Vec<Slice> {
+    let mut slices = Vec::new();
+    for gpu in &snapshot.gpus {
+        for parent in &gpu.parents {
+            slices.extend(parent.mdevs.iter().map(|mdev| Slice {
+                device: Device::Mdev(mdev.uuid),
+                gpu: gpu.id.clone(),
+                parent: parent.name.clone(),
+                mdev_type: Some(mdev.mdev_type.clone()),
+                owner: owner(Device::Mdev(mdev.uuid)),
+                holders: mdev.holders.clone(),
+            }));
+        }
+        slices.extend(vf_slices(gpu, &owner));
+    }
+    slices
+}
+
+fn vf_slices(gpu: &Gpu, owner: &impl Fn(Device) -> Owner) -> Vec<Slice> {
+    let vfs = gpu.sriov.iter().filter(|_| gpu.backend == BackendKind::Sriov).flat_map(|sriov| &sriov.vfs);
+    vfs.map(|vf| Slice {
+        device: Device::Vf(vf.address),
+        gpu: gpu.id.clone(),
+        parent: gpu.name.clone(),
+        mdev_type: None,
+        owner: owner(Device::Vf(vf.address)),
+        holders: vf.holders.clone(),
+    })
+    .collect()
+}
