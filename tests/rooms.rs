@@ -33,7 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("libvirt", &["model", "clock", "config", "domain_xml"]),
     // What travels.
     ("wire", &["model"]),
-    // The one driver; sees all three towers.
+    // The one place that changes the host; sees all three towers, and never libvirt.
     (
         "engine",
         &[
@@ -42,9 +42,6 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "sysfs",
-            "vfio",
-            "nvml",
-            "uevent",
             "backend",
             "inventory",
             "profile",
@@ -52,12 +49,14 @@ const ROOMS: &[(&str, &[&str])] = &[
             "plan",
             "domain_xml",
             "ledger",
-            "libvirt",
             "wire",
         ],
     ),
+    // Where engine and libvirt meet: the engine itself cannot even name libvirt.
+    ("desk", &["model", "clock", "domain_xml", "engine", "libvirt", "wire"]),
     // Faces.
-    ("api", &["model", "failpoint", "config", "wire", "engine"]),
+    ("api", &["model", "clock", "config", "nvml", "wire", "engine", "desk"]),
+    ("service", &["model", "config", "uevent", "libvirt", "engine", "desk", "api"]),
     ("client", &["model", "config", "wire"]),
     ("cli", &["model", "clock", "config", "sysfs", "inventory", "profile", "wire", "client"]),
     ("hook", &["model", "clock", "config", "domain_xml", "wire", "client"]),
