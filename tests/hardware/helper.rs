@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid};
-use vgpud::backend::helper::{Helper, Outcome};
+use vgpud::backend::helper::{Helper, HelperId, Outcome};
 use vgpud::backend::{StepError, execute};
 use vgpud::config::Paths;
 use vgpud::inventory::{ScanOptions, scan};
@@ -155,4 +155,45 @@ fn a_group_node_taken_by_a_guest_keeps_set_vfs_from_sleeping() {
     assert!(matches!(spawn(&paths).go(&set(0)).wait(PATIENCE), Outcome::Failed(StepError::Held { .. })));
     host.unhold("0000:01:10.0");
     assert!(matches!(spawn(&paths).go(&set(0)).wait(PATIENCE), Outcome::Done));
+}
+
+/// Runs a helper by hand for a service that is a mere `sleep`, killed at the given fail point.
+fn rehearse_crash(host: &FakeKernel, at: u32) -> (std::process::Child, std::process::ExitStatus, String) {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
+    #[expect(clippy::disallowed_methods, reason = "stands for the service")]
+    let service = Command::new("sleep").arg("60").spawn().expect("a process");
+    let id = HelperId::of(service.id()).expect("it runs");
+    let log = host.root().join("var/crash.log");
+    #[expect(clippy::disallowed_methods, reason = "a helper with an environment of its own")]
+    let mut helper = Command::new(env!("CARGO_BIN_EXE_vgpud"))
+        .arg("helper")
+        .env("VGPUD_ROOT", host.root())
+        .env("VGPUD_CRASH_AT", at.to_string())
+        .env("VGPUD_CRASH_LOG", &log)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a helper");
+    let order = serde_json::json!({ "step": remove(), "hits": 10, "service": id });
+    let mut stdin = helper.stdin.take().expect("a pipe");
+    stdin.write_all(format!("{order}\n").as_bytes()).expect("told");
+    let status = helper.wait().expect("it ended");
+    let mut text = String::new();
+    std::fs::File::open(log).and_then(|mut log| log.read_to_string(&mut text)).expect("a log");
+    (service, status, text)
+}
+
+#[test]
+fn a_rehearsed_crash_takes_the_service_along_and_counts_on() {
+    use std::os::unix::process::ExitStatusExt;
+
+    for (at, left) in [(11, 1), (12, 0)] {
+        let (host, _) = host_with_mdev();
+        let (mut service, status, log) = rehearse_crash(&host, at);
+        assert_eq!(status.signal(), Some(9));
+        assert_eq!(service.wait().expect("it ended").signal(), Some(9), "the service died, too");
+        assert_eq!(host.mdevs().len(), left, "before the write at 11, after it at 12");
+        assert!(log.starts_with("11 before a kernel write\n"), "{log}");
+    }
 }
