@@ -229,3 +229,16 @@ fn errors_while_binding_keep_errno() {
         assert!(error.hints()[0].contains(hint), "{attribute}: {:?}", error.hints());
     }
 }
+
+#[test]
+fn vfs_that_carry_mdevs_are_not_taken_away() {
+    let host = FakeKernel::mount(HostSpec::dual_gpu());
+    let sysfs = Sysfs::new(host.root());
+    let uuid = "aaaaaaaa-0000-4000-8000-000000000001";
+    host.foreign_mdev("0000:41:00.5", "nvidia-560", uuid).expect("made by somebody else");
+    let before = host.state();
+    let step = Step::SetVfs { pf: "0000:41:00.0".parse().expect("an address"), count: 0, before: 32 };
+    let error = execute(&sysfs, &step).expect_err("its mdev would go");
+    assert_eq!(error.to_string(), format!("VF 0000:41:00.5 is in use by mdev {uuid}, which exists on it"));
+    assert_eq!(host.state(), before);
+}
