@@ -1,7 +1,7 @@
 //! The admin's command line: speaks to the service, prints for people or as JSON.
 //!
-//! A command turns arguments into one request and the answer into a [`Report`]; only [`main`]
-//! prints. What goes wrong is a [`Refusal`] whatever its cause, so that there is one way to say it.
+//! A command turns arguments into one request and the answer into a report; only `main`
+//! prints. What goes wrong is a `Refusal` whatever its cause, so that there is one way to say it.
 
 mod allocation;
 mod device;

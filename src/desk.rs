@@ -232,7 +232,11 @@ impl Desk {
             let answered = self.look();
             failures = if answered { 0 } else { failures.saturating_add(1) };
             match events.recv_timeout(self.pause(failures)) {
-                Ok(event) => self.settle(event, events),
+                Ok(event) => {
+                    self.settle(event, events);
+                    // Who holds a device has no kernel event; a domain that starts or is plugged has this one.
+                    self.engine.host_changed();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }

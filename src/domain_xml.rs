@@ -12,7 +12,7 @@ mod template;
 
 pub use ours::{OursError, ours};
 pub use owned::OwnedSet;
-pub use read::{DomainXml, DomainXmlError, Hostdev, MAX_XML, Source, mentions_hostdev, read};
+pub use read::{DomainXml, DomainXmlError, Hostdev, MAX_XML, Source, hostdev_range, mentions_hostdev, read};
 pub use template::{Options, TemplateError, Templates};
 
 #[cfg(test)]

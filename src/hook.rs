@@ -29,7 +29,7 @@ use crate::domain_xml::{self, OwnedSet};
 use crate::model::{RunId, one_line};
 use crate::wire::{Hook, HookOp};
 
-/// The end of everything; documented to admins. [`ask`] ends earlier by itself.
+/// The end of everything; documented to admins. `ask` ends earlier by itself.
 const HARD_CAP: Duration = Duration::from_secs(10);
 /// The longest line for libvirt's message.
 const MOST_LINE: usize = 2000;

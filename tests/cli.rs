@@ -259,7 +259,8 @@ fn strip_nulls(value: &mut Value) {
 #[test]
 fn status() {
     let well = json!({"version": "0.1.0", "generation": 12, "libvirt_uri": "qemu:///system",
-        "libvirt": "connected", "unfinished": [], "warnings": []});
+        "libvirt": "connected", "nvml": "absent: libnvidia-ml.so.1 was not found",
+        "unfinished": [], "warnings": []});
     let mut ill = well.clone();
     ill["libvirt"] = json!("cannot connect to qemu:///system: no such file or directory (os error 2)");
     ill["unfinished"] = json!(["remove mdev 9d4f2f4e-0f67-4a4e-8d5e-1f2b3c4d5e6f: under way for 40 s"]);

@@ -14,6 +14,7 @@ fn render(status: &Status) -> String {
     let mut text = table::facts(&[
         ("vgpud", format!("{}, running", status.version)),
         ("libvirt", format!("{} ({})", status.libvirt_uri, status.libvirt)),
+        ("nvml", status.nvml.clone()),
         ("generation", status.generation.to_string()),
     ]);
     for (title, lines) in [("unfinished", &status.unfinished), ("warnings", &status.warnings)] {

@@ -1,5 +1,7 @@
 //! Reading the hostdevs of a domain's XML.
 
+use std::ops::Range;
+
 use roxmltree::{Document, Node, ParsingOptions};
 
 use crate::domain_xml::guard;
@@ -189,4 +191,15 @@ fn number(address: Node<'_, '_>, name: &str, most: u32) -> Result<u32, String> {
     number.filter(|number| *number <= most).ok_or_else(|| {
         format!("in its source address {name} is {:?}, not a number up to {most:#x}", one_line(text, 40))
     })
+}
+
+/// Finds the bytes of the hostdev that has an alias, in XML that [`read`] accepts.
+#[must_use]
+pub fn hostdev_range(xml: &str, alias: &str) -> Option<Range<usize>> {
+    let document = roxmltree::Document::parse(xml).ok()?;
+    let mut hostdevs = document.descendants().filter(|node| node.has_tag_name("hostdev"));
+    let has_alias = |node: &roxmltree::Node<'_, '_>| {
+        node.children().any(|child| child.has_tag_name("alias") && child.attribute("name") == Some(alias))
+    };
+    hostdevs.find(has_alias).map(|hostdev| hostdev.range())
 }

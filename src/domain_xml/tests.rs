@@ -1,3 +1,5 @@
+//! Hostile and ordinary XML.
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;

@@ -48,6 +48,11 @@ impl Engine {
                 forgotten.push(Change::DeleteRealized(record.allocation));
                 continue;
             };
+            if let Some(stuck) = self.stuck_on(record.device) {
+                let text = format!("{} has not ended yet; it is waited for", stuck.step);
+                refusals.push(Refusal::new(crate::model::Kind::Busy, text));
+                continue;
+            }
             let intent =
                 self.intent(Step::RemoveMdev { uuid }, Some(record.allocation), record.gpu, record.run);
             match self.arm(intent) {
@@ -61,14 +66,14 @@ impl Engine {
         if armed.is_empty() {
             return refusals;
         }
-        let ends = match self.let_go(armed, Need::GiveBack, deadline) {
-            Ok(ends) => ends,
+        let announced = match self.announce(armed, Need::GiveBack) {
+            Ok(announced) => announced,
             Err(refusal) => return vec![refusal],
         };
-        for (intent, end) in ends {
+        for (intent, end) in self.let_go(announced, deadline) {
             match end {
                 End::Done => {
-                    let mut changes = match super::start::step_device(&intent.step) {
+                    let mut changes = match intent.step.device() {
                         Some(device) => gone(self.ledger().book(), device),
                         None => Vec::new(),
                     };

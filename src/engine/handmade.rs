@@ -93,11 +93,9 @@ impl Engine {
             }
         };
         let armed = self.arm(self.intent(Step::RemoveMdev { uuid }, None, gpu, clock::boottime()))?;
-        for (intent, end) in self.let_go(
-            vec![armed],
-            Need::GiveBack,
-            deadline.min(Instant::now() + super::give_back::REMOVAL),
-        )? {
+        let announced = self.announce(vec![armed], Need::GiveBack)?;
+        for (intent, end) in self.let_go(announced, deadline.min(Instant::now() + super::give_back::REMOVAL))
+        {
             match end {
                 End::Done => self.defer(vec![Change::DeleteHandmade(uuid), Change::CloseIntent(intent.id)]),
                 End::Failed(failure) => {

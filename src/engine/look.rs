@@ -132,6 +132,9 @@ impl Engine {
         }
         self.sweep(records, seen);
         for id in free {
+            let owner = self.ledger().book().allocations.get(&id).map(|allocation| allocation.domain.uuid);
+            let Some(domain) = owner else { continue };
+            let Ok(_turn) = self.domain_turn(domain, std::time::Instant::now() + OPERATION) else { continue };
             match self.free(std::slice::from_ref(&id)) {
                 Ok(()) => tracing::info!(allocation = %id, "allocation freed: no domain shows it"),
                 Err(refusal) => {

@@ -81,8 +81,7 @@ fn forget_vanished(
     snapshot: &HostSnapshot,
     running: &[Intent],
 ) -> Vec<Change> {
-    let busy: BTreeSet<Device> =
-        running.iter().filter_map(|intent| super::start::step_device(&intent.step)).collect();
+    let busy: BTreeSet<Device> = running.iter().filter_map(|intent| intent.step.device()).collect();
     let vanished = |device: Device| {
         !busy.contains(&device)
             && match device {

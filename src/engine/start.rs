@@ -6,7 +6,7 @@ use super::Engine;
 use super::admit::{self, Wanted};
 use super::work::{End, Failure};
 use crate::ledger::{Change, Intent, Need};
-use crate::model::{Device, Gpu, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step};
+use crate::model::{Device, DeviceName, Gpu, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step};
 use crate::placement::{self, Barred, Choice, Want};
 use crate::plan;
 use crate::wire::Hook;
@@ -73,14 +73,8 @@ impl Engine {
 
     /// A UUID whose creation or removal has not ended cannot be used.
     fn refuse_unfinished(&self, wanted: &[Wanted]) -> Result<(), Refusal> {
-        let stuck = self.unfinished();
-        let ledger = self.ledger();
         for want in wanted {
-            let open = ledger.book().intents.values().find(|intent| {
-                stuck.iter().any(|(id, ..)| *id == intent.id)
-                    && step_device(&intent.step) == Some(want.allocation.device)
-            });
-            if let Some(intent) = open {
+            if let Some(intent) = self.stuck_on(want.allocation.device) {
                 return Err(Refusal::new(
                     Kind::Busy,
                     format!(
@@ -136,8 +130,9 @@ impl Engine {
         let mut missing = missing;
         while !missing.is_empty() {
             let snapshot = self.fresh(deadline)?;
-            let choices = self.choose(&missing, &snapshot, &barred)?;
-            let intents = self.announce(&missing, &choices, run)?;
+            let closed = [barred.as_slice(), &self.bars_of_unfinished(&snapshot)].concat();
+            let choices = self.choose(&missing, &snapshot, &closed)?;
+            let intents = self.announce_round(&missing, &choices, run)?;
             let mut left = Vec::new();
             let mut failed = None;
             for ((want, choice), intent) in missing.into_iter().zip(choices).zip(intents) {
@@ -162,6 +157,33 @@ impl Engine {
         Ok(())
     }
 
+    /// Bars GPUs whose VFs are being changed, and parents on which a creation has not ended.
+    fn bars_of_unfinished(&self, snapshot: &HostSnapshot) -> Vec<Barred> {
+        let stuck = self.unfinished();
+        let ledger = self.ledger();
+        let mut bars = Vec::new();
+        for intent in ledger.book().intents.values() {
+            let bar = |name: DeviceName| Barred {
+                parent: name,
+                mdev_type: None,
+                reason: format!("is busy: {}", intent.step),
+            };
+            match &intent.step {
+                Step::SetVfs { .. } => {
+                    for gpu in snapshot.gpus.iter().filter(|gpu| gpu.id == intent.gpu) {
+                        bars.push(bar(gpu.name.clone()));
+                        bars.extend(gpu.parents.iter().map(|parent| bar(parent.name.clone())));
+                    }
+                }
+                Step::CreateMdev { parent, .. } if stuck.iter().any(|(id, ..)| *id == intent.id) => {
+                    bars.push(bar(parent.clone()))
+                }
+                Step::CreateMdev { .. } | Step::RemoveMdev { .. } | Step::BindVf { .. } => {}
+            }
+        }
+        bars
+    }
+
     fn choose(
         &self,
         missing: &[Wanted],
@@ -181,7 +203,7 @@ impl Engine {
     }
 
     /// One commit for all steps of the round. A choice that needs no kernel change has no intent.
-    fn announce(
+    fn announce_round(
         &self,
         missing: &[Wanted],
         choices: &[Choice],
@@ -276,13 +298,4 @@ fn explain(want: &Wanted, mut refusal: Refusal) -> Refusal {
         want.profile.name, want.allocation.domain.name, refusal.message
     );
     refusal
-}
-
-/// Returns the device a step makes or takes away.
-pub(super) const fn step_device(step: &Step) -> Option<Device> {
-    match step {
-        Step::CreateMdev { uuid, .. } | Step::RemoveMdev { uuid } => Some(Device::Mdev(*uuid)),
-        Step::BindVf { vf } => Some(Device::Vf(*vf)),
-        Step::SetVfs { .. } => None,
-    }
 }

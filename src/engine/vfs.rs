@@ -19,7 +19,7 @@ impl Engine {
     /// When the PF is unknown or makes no VFs, while any of its VFs is used, or when the kernel says no.
     pub fn set_vfs(&self, pf: &str, count: u32) -> Result<wire::Changed, Refusal> {
         let deadline = Instant::now() + SET_VFS;
-        let _lane = self.capacity_turn(deadline)?;
+        let lane = self.capacity_turn(deadline)?;
         let snapshot = self.fresh(deadline)?;
         let (gpu, address, sriov) = managed_pf(&snapshot, pf)?;
         if count > sriov.total {
@@ -33,15 +33,30 @@ impl Engine {
         if ready && remembered {
             return Ok(wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() });
         }
+        self.refuse_changing(gpu)?;
         refuse_used(self.ledger().book(), gpu, sriov)?;
         let step = Step::SetVfs { pf: address, count, before: sriov.enabled };
         let intent = self.intent(step, None, gpu.id.clone(), clock::boottime());
         let armed = self.arm(intent)?;
-        let ends = self.let_go(vec![armed], Need::Promise, deadline)?;
-        for (intent, end) in ends {
+        let announced = self.announce(vec![armed], Need::Promise)?;
+        // From here on the open intent keeps starts away from this GPU; those on others need not wait.
+        drop(lane);
+        for (intent, end) in self.let_go(announced, deadline) {
             self.end_set_vfs(&intent, end, &snapshot)?;
         }
         Ok(wire::Changed { change: wire::Change::Done, notes: self.orphaned_names(gpu, count) })
+    }
+
+    fn refuse_changing(&self, gpu: &Gpu) -> Result<(), Refusal> {
+        let ledger = self.ledger();
+        let mut open = ledger.book().intents.values();
+        match open.find(|intent| intent.gpu == gpu.id && matches!(intent.step, Step::SetVfs { .. })) {
+            Some(intent) => {
+                Err(Refusal::new(Kind::Busy, format!("{} has not ended: {}", gpu.name, intent.step))
+                    .hint("vgpuctl status shows what is under way"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn end_set_vfs(&self, intent: &Intent, end: End, before: &HostSnapshot) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@ use super::{Engine, Stuck};
 use crate::backend::helper::{Helper, Outcome, Running};
 use crate::backend::{self, StepError};
 use crate::ledger::{Change, Intent, IntentId, Need};
-use crate::model::{AllocationId, GpuId, Kind, Refusal, RunId, Step};
+use crate::model::{AllocationId, Device, GpuId, Kind, Refusal, RunId, Step};
 
 /// How a kernel change ended.
 #[derive(Debug)]
@@ -39,9 +39,13 @@ impl From<&StepError> for Failure {
 /// A helper that waits for its word.
 #[derive(Debug)]
 pub(super) struct Armed {
-    pub intent: Intent,
+    intent: Intent,
     helper: Helper,
 }
+
+/// Helpers whose intents are stored.
+#[derive(Debug)]
+pub(super) struct Announced(Vec<Armed>);
 
 impl Engine {
     /// Makes an intent with a number that no other has.
@@ -85,17 +89,12 @@ impl Engine {
         Ok(Armed { intent, helper })
     }
 
-    /// Announces the steps of armed helpers with one commit, lets them go, and waits for each.
+    /// Announces the steps of armed helpers with one commit.
     ///
     /// # Errors
-    /// When the intents cannot be stored; no helper has done anything. With [`Need::GiveBack`] the
-    /// steps are done all the same: a removal that nobody announced is safe to find half done.
-    pub(super) fn let_go(
-        &self,
-        armed: Vec<Armed>,
-        need: Need,
-        deadline: Instant,
-    ) -> Result<Vec<(Intent, End)>, Refusal> {
+    /// When the intents cannot be stored: the helpers are sent away and have done nothing. With
+    /// [`Need::GiveBack`] it goes on all the same: a removal that nobody announced is safe to find half done.
+    pub(super) fn announce(&self, armed: Vec<Armed>, need: Need) -> Result<Announced, Refusal> {
         let intents = armed.iter().map(|one| Change::OpenIntent(one.intent.clone())).collect();
         if let Err(refusal) = self.commit(intents, need) {
             if need == Need::Promise {
@@ -104,18 +103,24 @@ impl Engine {
             }
             tracing::warn!(error = %refusal, "giving back without a stored intent");
         }
-        let mut running = Vec::with_capacity(armed.len());
-        for Armed { intent, helper } in armed {
-            let at_work = helper.go(&intent.step);
-            running.push((intent, at_work));
-        }
+        Ok(Announced(armed))
+    }
+
+    /// Lets announced helpers go, all at once, and waits for each.
+    pub(super) fn let_go(&self, Announced(armed): Announced, deadline: Instant) -> Vec<(Intent, End)> {
+        let running: Vec<(Intent, Running)> = armed
+            .into_iter()
+            .map(|Armed { intent, helper }| {
+                let at_work = helper.go(&intent.step);
+                (intent, at_work)
+            })
+            .collect();
         let mut ends = Vec::with_capacity(running.len());
         for (intent, helper) in running {
             let end = self.wait_helper(&intent, helper, deadline);
             ends.push((intent, end));
         }
-        self.inner.scanner.changed();
-        Ok(ends)
+        ends
     }
 
     fn wait_helper(&self, intent: &Intent, helper: Running, deadline: Instant) -> End {
@@ -157,6 +162,17 @@ impl Engine {
         if let Err(error) = spawned {
             tracing::error!(%error, step = %intent.step, "no thread to wait for an overrun change; restart the service once it ended");
         }
+    }
+
+    /// Returns the change of a device that overran and has not ended.
+    pub(super) fn stuck_on(&self, device: Device) -> Option<Intent> {
+        let stuck = self.unfinished();
+        let ledger = self.ledger();
+        let mut open = ledger.book().intents.values();
+        open.find(|intent| {
+            intent.step.device() == Some(device) && stuck.iter().any(|(id, ..)| *id == intent.id)
+        })
+        .cloned()
     }
 
     /// Returns the changes that overran: what, and for how long.

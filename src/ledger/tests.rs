@@ -1,3 +1,5 @@
+//! Reopening, refusing, a full disk.
+
 use super::*;
 use crate::model::{AllocationState, Device, DomainRef, Policy, Wish};
 

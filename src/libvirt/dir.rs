@@ -2,10 +2,10 @@
 //!
 //! `PATH/NAME.xml` is the inactive definition, `PATH/NAME.live.xml` is there while the domain runs.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::{Definition, Hypervisor, Listed, VirtError};
+use crate::domain_xml;
 use crate::model::{AllocationId, DomainRef, DomainUuid};
 
 #[derive(Debug)]
@@ -72,10 +72,8 @@ impl Hypervisor for Dir {
         for name in names {
             let file = self.path.join(format!("{name}.xml"));
             let text = Self::read(&file)?;
-            let uuid = roxmltree::Document::parse(&text)
-                .ok()
-                .and_then(|doc| child_text(doc.root_element(), "uuid")?.parse().ok())
-                .ok_or_else(|| Self::fault("read", &file, "no <uuid>"))?;
+            let uuid =
+                domain_xml::read(text.as_bytes()).map_err(|error| Self::fault("read", &file, error))?.uuid;
             let active = self.path.join(format!("{name}.live.xml")).exists();
             list.push(Listed { domain: DomainRef { uuid, name }, active });
         }
@@ -95,22 +93,10 @@ impl Hypervisor for Dir {
 
     fn detach(&mut self, domain: DomainUuid, _: &str, allocation: &AllocationId) -> Result<(), VirtError> {
         self.edit(domain, "change", |text| {
-            let range = hostdev_range(text, &allocation.alias())?;
+            let range = domain_xml::hostdev_range(text, &allocation.alias())?;
             Some(format!("{}{}", &text[..range.start], &text[range.end..]))
         })
     }
-}
-
-fn child_text<'a>(node: roxmltree::Node<'a, '_>, name: &str) -> Option<&'a str> {
-    node.children().find(|child| child.has_tag_name(name))?.text()
-}
-
-fn hostdev_range(text: &str, alias: &str) -> Option<Range<usize>> {
-    let doc = roxmltree::Document::parse(text).ok()?;
-    doc.descendants()
-        .find(|node| node.has_tag_name("alias") && node.attribute("name") == Some(alias))
-        .and_then(|alias| alias.ancestors().find(|node| node.has_tag_name("hostdev")))
-        .map(|hostdev| hostdev.range())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DeviceName, MdevTypeId, MdevUuid, PciAddress};
+use crate::model::{Device, DeviceName, MdevTypeId, MdevUuid, PciAddress};
 
 /// One kernel change. Written into an intent before it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,18 @@ pub enum Step {
         /// The VF.
         vf: PciAddress,
     },
+}
+
+impl Step {
+    /// Returns the device that the step makes, takes away or binds.
+    #[must_use]
+    pub const fn device(&self) -> Option<Device> {
+        match self {
+            Self::CreateMdev { uuid, .. } | Self::RemoveMdev { uuid } => Some(Device::Mdev(*uuid)),
+            Self::BindVf { vf } => Some(Device::Vf(*vf)),
+            Self::SetVfs { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Step {

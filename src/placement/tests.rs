@@ -1,3 +1,5 @@
+//! Choices on small hosts.
+
 use super::*;
 use crate::model::fixture::{
     gpu, holder, host, mdev, mdev_type, name_of, parent, pci, pci_id, pf, profile, type_id, uuid, vf,

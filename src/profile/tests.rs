@@ -1,3 +1,5 @@
+//! Files, refusals and matching.
+
 use proptest::prelude::*;
 
 use super::*;

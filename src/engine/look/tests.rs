@@ -1,3 +1,5 @@
+//! What libvirt shows, and what follows from it.
+
 use super::*;
 use crate::model::{BootId, Device};
 

@@ -1,0 +1,279 @@
+//! The rules by which the fake host changes. Each rule names what says so; `k:` is a file of Linux 7.2.
+
+mod mdev;
+mod pci;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nix::errno::Errno;
+
+use super::spec::{HostSpec, PciSpec};
+use super::tree::Tree;
+
+pub(crate) type Answer = Result<(), Errno>;
+
+/// What QEMU's command name is cut to: 15 bytes (k:include/linux/sched.h, TASK_COMM_LEN).
+pub(crate) const QEMU: &str = "qemu-system-x86";
+
+/// What became of a write.
+pub(crate) enum Effect {
+    Done(Answer),
+    /// The writer sleeps until the devices are let go; the number comes back from [`Kernel::unhold`].
+    Asleep(u64),
+}
+
+/// A write that sleeps in the kernel.
+struct Sleeper {
+    number: u64,
+    waits_for: BTreeSet<String>,
+    then: Then,
+}
+
+/// What happens when a sleeper may go on.
+#[derive(Clone)]
+enum Then {
+    Remove { uuid: String },
+    Vfs { pf: String },
+    Unbind { device: String },
+}
+
+pub(crate) struct Kernel {
+    pub(crate) tree: Tree,
+    spec: HostSpec,
+    parents: BTreeMap<String, mdev::Parent>,
+    mdevs: BTreeMap<String, mdev::State>,
+    /// Units that come back when a group's node is closed: number of its opening to (pool, uuid).
+    owed: BTreeMap<u64, (usize, String)>,
+    used: Vec<BTreeMap<String, u32>>,
+    functions: BTreeMap<String, pci::Function>,
+    /// Group numbers and `vfioN` numbers in use; the kernel takes the lowest free one.
+    groups: BTreeSet<u32>,
+    vfio_numbers: BTreeSet<u32>,
+    /// Group nodes that are open now, with the number of the opening.
+    open_nodes: BTreeMap<u32, u64>,
+    next_opening: u64,
+    /// Guests: device to pid and opening.
+    holds: BTreeMap<String, (u32, u64)>,
+    sleepers: Vec<Sleeper>,
+    next_sleeper: u64,
+}
+
+impl Kernel {
+    /// Creates the host as it is after its boot number `boot`.
+    pub(crate) fn new(spec: HostSpec, boot: u32, first_node: u64) -> Self {
+        let mut kernel = Self {
+            tree: Tree::new(first_node),
+            parents: BTreeMap::new(),
+            mdevs: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            used: vec![BTreeMap::new(); spec.pools.len()],
+            functions: BTreeMap::new(),
+            groups: BTreeSet::new(),
+            vfio_numbers: BTreeSet::new(),
+            open_nodes: BTreeMap::new(),
+            next_opening: 1,
+            holds: BTreeMap::new(),
+            sleepers: Vec::new(),
+            next_sleeper: 1,
+            spec,
+        };
+        kernel.build(boot);
+        kernel
+    }
+
+    fn build(&mut self, boot: u32) {
+        let tree = &mut self.tree;
+        for dir in
+            ["sys/bus/mdev/devices", "sys/bus/pci/devices", "sys/bus/pci/drivers", "sys/class/mdev_bus"]
+        {
+            tree.dir(dir);
+        }
+        tree.dir("sys/kernel/iommu_groups");
+        tree.file("sys/bus/pci/drivers_probe", 0o200, "");
+        tree.file("dev/vfio/vfio", 0o666, "");
+        let boot_id = format!("00000000-0000-4000-8000-{boot:012}\n");
+        tree.file("proc/sys/kernel/random/boot_id", 0o444, boot_id);
+        tree.file("proc/sys/kernel/osrelease", 0o444, "6.12.0-fake\n");
+        for (driver, _) in &self.spec.drivers {
+            tree.file(&format!("sys/bus/pci/drivers/{driver}/bind"), 0o200, "");
+            tree.file(&format!("sys/bus/pci/drivers/{driver}/unbind"), 0o200, "");
+        }
+        if !self.spec.aliases.is_empty() {
+            tree.file("lib/modules/6.12.0-fake/modules.alias", 0o644, self.spec.aliases.clone());
+            tree.link("sys/module/vfio_pci/drivers/pci:vfio-pci", "sys/bus/pci/drivers/vfio-pci");
+        }
+        for device in self.spec.virtuals.clone() {
+            let dir = format!("sys/devices/virtual/{0}/{0}", device.name);
+            self.register_parent(&dir, device.parent);
+        }
+        for function in self.spec.pci.clone() {
+            self.add_pf(function);
+        }
+    }
+
+    fn pci_spec(&self, address: &str) -> Option<&PciSpec> {
+        self.spec.pci.iter().find(|spec| spec.address == address)
+    }
+
+    /// Writes to an attribute, by its real path below the root.
+    pub(crate) fn write(&mut self, path: &str, value: &str) -> Effect {
+        let (dir, attribute) = path.rsplit_once('/').unwrap_or(("", path));
+        match attribute {
+            "create" => Effect::Done(self.create(dir, value)),
+            "remove" => self.remove(dir, value),
+            "sriov_numvfs" => self.set_vfs(dir, value),
+            "sriov_drivers_autoprobe" => Effect::Done(self.set_bool(path, value)),
+            "driver_override" => Effect::Done(self.set_override(dir, value)),
+            "drivers_probe" => Effect::Done(self.probe(value.trim())),
+            "bind" => Effect::Done(self.bind_by_hand(dir, value.trim())),
+            "unbind" => self.unbind(dir, value.trim()),
+            // sysfs refuses to open what has no store function (k:fs/kernfs/file.c).
+            _ => Effect::Done(Err(Errno::EACCES)),
+        }
+    }
+
+    /// Reads a bool as kstrtobool does (k:lib/kstrtox.c).
+    fn set_bool(&mut self, path: &str, value: &str) -> Answer {
+        let text = match value.chars().next() {
+            Some('1' | 'y' | 'Y' | 't' | 'T') => "1\n",
+            Some('0' | 'n' | 'N' | 'f' | 'F') => "0\n",
+            _ => return Err(Errno::EINVAL),
+        };
+        self.tree.set(path, text);
+        Ok(())
+    }
+
+    // IOMMU groups and their nodes ---------------------------------------------------------------
+
+    /// Adds a group with one device; numbers are the lowest free (k:drivers/iommu/iommu.c, ida).
+    fn add_group(&mut self, dir: &str, device: &str) -> u32 {
+        let group = (0..).find(|number| !self.groups.contains(number)).expect("numbers are endless");
+        self.groups.insert(group);
+        self.tree.link(&format!("sys/kernel/iommu_groups/{group}/devices/{device}"), dir);
+        self.tree.file(&format!("sys/kernel/iommu_groups/{group}/type"), 0o644, "DMA-FQ\n");
+        self.tree.link(&format!("{dir}/iommu_group"), &format!("sys/kernel/iommu_groups/{group}"));
+        group
+    }
+
+    fn remove_group(&mut self, group: u32) {
+        self.groups.remove(&group);
+        self.tree.remove(&format!("sys/kernel/iommu_groups/{group}"));
+    }
+
+    /// A VFIO driver took the device: `vfio-dev` and the group's node (k:drivers/vfio/vfio_main.c).
+    fn add_vfio(&mut self, dir: &str, group: u32) -> u32 {
+        let number = (0..).find(|number| !self.vfio_numbers.contains(number)).expect("numbers are endless");
+        self.vfio_numbers.insert(number);
+        self.tree.file(&format!("{dir}/vfio-dev/vfio{number}/dev"), 0o444, format!("511:{number}\n"));
+        self.tree.file(&format!("dev/vfio/{group}"), 0o600, "");
+        number
+    }
+
+    fn remove_vfio(&mut self, dir: &str, group: u32, number: u32) {
+        self.vfio_numbers.remove(&number);
+        self.open_nodes.remove(&group);
+        self.tree.remove(&format!("{dir}/vfio-dev"));
+        self.tree.remove(&format!("dev/vfio/{group}"));
+    }
+
+    /// Opens a group's node: one opener only (k:drivers/vfio/group.c, vfio_group_fops_open). Returns
+    /// the number to close it by.
+    pub(crate) fn open_node(&mut self, group: u32) -> Result<u64, Errno> {
+        if self.open_nodes.contains_key(&group) {
+            return Err(Errno::EBUSY);
+        }
+        let opening = self.next_opening;
+        self.next_opening += 1;
+        self.open_nodes.insert(group, opening);
+        Ok(opening)
+    }
+
+    /// Closes a node that may be gone with its group meanwhile.
+    pub(crate) fn close_node(&mut self, opening: u64) {
+        self.open_nodes.retain(|_, open| *open != opening);
+        if let Some((pool, uuid)) = self.owed.remove(&opening) {
+            self.used[pool].remove(&uuid);
+            self.count_available(pool);
+        }
+    }
+
+    // Guests -------------------------------------------------------------------------------------
+
+    fn group_of(&self, device: &str) -> Option<u32> {
+        let mdev = self.mdevs.get(device).map(|mdev| mdev.group);
+        mdev.or_else(|| self.functions.get(device).filter(|f| f.vfio.is_some()).map(|f| f.group))
+    }
+
+    /// A guest opens the device; `false` when it cannot.
+    pub(crate) fn hold(&mut self, device: &str, domain: &str, pid: u32) -> bool {
+        let Some(group) = self.group_of(device) else { return false };
+        let Ok(opening) = self.open_node(group) else { return false };
+        self.holds.insert(device.to_owned(), (pid, opening));
+        let proc = format!("proc/{pid}");
+        let tree = &mut self.tree;
+        tree.file(&format!("{proc}/comm"), 0o644, format!("{QEMU}\n"));
+        let arguments = format!("/usr/bin/qemu-system-x86_64\0-name\0guest={domain},debug-threads=on\0-S\0");
+        tree.file(&format!("{proc}/cmdline"), 0o444, arguments);
+        let fields = "1 ".repeat(18);
+        tree.file(&format!("{proc}/stat"), 0o444, format!("{pid} ({QEMU}) S {fields}{pid} 0 0\n"));
+        let fds = format!("{proc}/fd");
+        let next = tree.names(&fds).len() + 20;
+        tree.raw_link(&format!("{fds}/{next}"), &format!("/dev/vfio/{group}"));
+        true
+    }
+
+    /// The guest lets the device go, and its process ends with its last device. Returns the sleepers
+    /// that may go on now, with their answers.
+    pub(crate) fn unhold(&mut self, device: &str) -> Vec<(u64, Answer)> {
+        let Some((pid, opening)) = self.holds.remove(device) else { return Vec::new() };
+        self.close_node(opening);
+        if let Some(group) = self.group_of(device) {
+            let fds = format!("proc/{pid}/fd");
+            let text = format!("/dev/vfio/{group}");
+            for name in self.tree.names(&fds) {
+                let path = format!("{fds}/{name}");
+                if self.link_text(&path) == Some(text.clone()) {
+                    self.tree.remove(&path);
+                }
+            }
+        }
+        if !self.holds.values().any(|(holder, _)| *holder == pid) {
+            self.tree.remove(&format!("proc/{pid}"));
+        }
+        self.wake()
+    }
+
+    fn link_text(&self, path: &str) -> Option<String> {
+        match &self.tree.node(self.tree.number(path)?)?.kind {
+            super::tree::Kind::Link(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    /// Sleeps until nobody holds any of the devices.
+    fn sleep_until_free(&mut self, waits_for: BTreeSet<String>, then: Then) -> Effect {
+        if !waits_for.iter().any(|device| self.holds.contains_key(device)) {
+            return Effect::Done(self.finish(then));
+        }
+        let number = self.next_sleeper;
+        self.next_sleeper += 1;
+        self.sleepers.push(Sleeper { number, waits_for, then });
+        Effect::Asleep(number)
+    }
+
+    fn wake(&mut self) -> Vec<(u64, Answer)> {
+        let holds = &self.holds;
+        let free = |sleeper: &mut Sleeper| !sleeper.waits_for.iter().any(|device| holds.contains_key(device));
+        let ready: Vec<Sleeper> = self.sleepers.extract_if(.., free).collect();
+        ready.into_iter().map(|sleeper| (sleeper.number, self.finish(sleeper.then))).collect()
+    }
+
+    fn finish(&mut self, then: Then) -> Answer {
+        match then {
+            Then::Remove { uuid } => self.finish_remove(&uuid),
+            Then::Vfs { pf } => self.remove_vfs(&pf),
+            Then::Unbind { device } => self.finish_unbind(&device),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! Hosts that tests start from.
+
+use super::spec::{HostSpec, ParentSpec, PciSpec, PoolSpec, SriovSpec, TypeSpec, VirtualSpec};
+
+const ENOSPC: i32 = 28;
+const EUSERS: i32 = 87;
+
+impl HostSpec {
+    /// The lab: the kernel's sample mdev drivers (samples/vfio-mdev of Linux 6.12) and two network
+    /// functions with SR-IOV (QEMU's igb: VF offset 0x80, stride 2, seven VFs).
+    pub(crate) fn lab() -> Self {
+        let mut host = Self::samples();
+        host.pci = vec![
+            igb("0000:01:00.0", "pci0000:00/0000:00:02.0"),
+            igb("0000:02:00.0", "pci0000:00/0000:00:03.0"),
+        ];
+        host.drivers = drivers(&[("igb", false), ("igbvf", false), ("vfio-pci", true), ("pcieport", false)]);
+        host.aliases = "alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n".to_owned();
+        host
+    }
+
+    /// Only the sample drivers.
+    pub(crate) fn samples() -> Self {
+        let sample = |id: &str, name: &str, description: Option<&str>, cost| TypeSpec {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            description: description.map(str::to_owned),
+            cost,
+        };
+        let virtual_device = |name: &str, pool, types| VirtualSpec {
+            name: name.to_owned(),
+            parent: ParentSpec { pool, most: None, types },
+        };
+        let pool = |total, full, late| PoolSpec { total, full, equal_size: false, late };
+        Self {
+            // mtty: 24 ports. mdpy: 4 devices, counted by the mdev core. mbochs: 256 MB.
+            pools: vec![pool(24, ENOSPC, false), pool(4, EUSERS, false), pool(256, ENOSPC, true)],
+            virtuals: vec![
+                virtual_device(
+                    "mtty",
+                    0,
+                    vec![
+                        sample("mtty-1", "Single port serial", None, 1),
+                        sample("mtty-2", "Dual port serial", None, 2),
+                    ],
+                ),
+                virtual_device(
+                    "mdpy",
+                    1,
+                    vec![
+                        sample("mdpy-hd", "mdpy-hd", Some("virtual display, 1920x1080 framebuffer"), 1),
+                        sample("mdpy-vga", "mdpy-vga", Some("virtual display, 640x480 framebuffer"), 1),
+                        sample("mdpy-xga", "mdpy-xga", Some("virtual display, 1024x768 framebuffer"), 1),
+                    ],
+                ),
+                virtual_device(
+                    "mbochs",
+                    2,
+                    vec![
+                        sample(
+                            "mbochs-large",
+                            "mbochs-large",
+                            Some("virtual display, 64 MB video memory"),
+                            64,
+                        ),
+                        sample(
+                            "mbochs-medium",
+                            "mbochs-medium",
+                            Some("virtual display, 16 MB video memory"),
+                            16,
+                        ),
+                        sample("mbochs-small", "mbochs-small", Some("virtual display, 4 MB video memory"), 4),
+                    ],
+                ),
+            ],
+            ..Self::default()
+        }
+    }
+
+    /// Two GPUs as NVIDIA's SR-IOV generation shows them: 32 VFs each, every VF an mdev parent with
+    /// the same 24 types, one mdev to a VF, one framebuffer size to a GPU at a time.
+    pub(crate) fn dual_gpu() -> Self {
+        let pool = || PoolSpec { total: 49_152, full: ENOSPC, equal_size: true, late: false };
+        Self {
+            drivers: drivers(&[("nvidia", false), ("vfio-pci", true)]),
+            pools: vec![pool(), pool()],
+            pci: vec![
+                gpu("0000:41:00.0", "pci0000:40/0000:40:01.1", 0),
+                gpu("0000:c1:00.0", "pci0000:c0/0000:c0:01.1", 1),
+            ],
+            ..Self::default()
+        }
+    }
+}
+
+fn drivers(list: &[(&str, bool)]) -> Vec<(String, bool)> {
+    list.iter().map(|(name, vfio)| ((*name).to_owned(), *vfio)).collect()
+}
+
+fn igb(address: &str, bridge: &str) -> PciSpec {
+    PciSpec {
+        address: address.to_owned(),
+        bridge: bridge.to_owned(),
+        class: 0x02_0000,
+        id: (0x8086, 0x10c9),
+        subsystem: (0x8086, 0xa02b),
+        driver: Some("igb".to_owned()),
+        numa_node: -1,
+        link: Some(("2.5 GT/s PCIe".to_owned(), 1, "2.5 GT/s PCIe".to_owned(), 1)),
+        sriov: Some(SriovSpec {
+            total: 7,
+            enabled: 0,
+            offset: 0x80,
+            stride: 2,
+            vf_device: 0x10ca,
+            vf_driver: Some("igbvf".to_owned()),
+            vf_net: true,
+            configure: true,
+            makes: None,
+            vf_parent: None,
+        }),
+        parent: None,
+    }
+}
+
+fn gpu(address: &str, bridge: &str, pool: usize) -> PciSpec {
+    let parent = ParentSpec { pool, most: Some(1), types: a40_types() };
+    PciSpec {
+        address: address.to_owned(),
+        bridge: bridge.to_owned(),
+        class: 0x03_0200,
+        id: (0x10de, 0x2235),
+        subsystem: (0x10de, 0x145a),
+        driver: Some("nvidia".to_owned()),
+        numa_node: i32::try_from(pool).expect("few pools"),
+        link: Some(("2.5 GT/s PCIe".to_owned(), 16, "16.0 GT/s PCIe".to_owned(), 16)),
+        sriov: Some(SriovSpec {
+            total: 32,
+            enabled: 32,
+            offset: 4,
+            stride: 1,
+            vf_device: 0x2235,
+            vf_driver: Some("nvidia".to_owned()),
+            vf_net: false,
+            configure: true,
+            makes: None,
+            vf_parent: Some(parent),
+        }),
+        parent: None,
+    }
+}
+
+/// Types in the manner of an A40 with 48 GiB: eight sizes in three series.
+fn a40_types() -> Vec<TypeSpec> {
+    let sizes = [1u32, 2, 3, 4, 6, 8, 12, 24];
+    let series = [('Q', 4), ('B', 4), ('C', 1)];
+    let mut types = Vec::new();
+    for (place, (letter, heads)) in series.into_iter().enumerate() {
+        for (number, size_gib) in sizes.into_iter().enumerate() {
+            let mib = size_gib * 1024;
+            let most = 49_152 / mib;
+            types.push(TypeSpec {
+                id: format!("nvidia-{}", 557 + place * sizes.len() + number),
+                name: format!("NVIDIA A40-{size_gib}{letter}"),
+                description: Some(format!(
+                    "num_heads={heads}, frl_config=60, framebuffer={mib}M, max_resolution=7680x4320, max_instance={most}"
+                )),
+                cost: mib,
+            });
+        }
+    }
+    types
+}
