@@ -63,7 +63,7 @@ pub(super) struct List {
 
 /// Print the hostdev XML of a new slice for virsh attach-device
 ///
-/// Promises a slice to the domain and prints its <hostdev>; only XML on stdout.
+/// Promises a slice to the domain and prints its `<hostdev>`; only XML on stdout.
 ///
 ///   vgpuctl xml --profile desk --domain web1 > slice.xml
 ///   virsh attach-device web1 slice.xml --config

@@ -132,7 +132,7 @@ fn hostdevs_that_claim_to_be_ours_and_make_no_sense_are_refused() {
     assert_eq!(
         refused(&no_device),
         "hostdev \"ua-vgpud-0000000a\" has an alias of vgpud, but names no mdev or VF: \
-         in its source address \"no-uuid\" is not a UUID of a mediated device"
+         in its source address \"no-uuid\" is no UUID of a mediated device"
     );
     assert!(refused(&vf("ua-vgpud-0000000a", "bus='0x1000'")).contains("bus is \"0x1000\""));
     assert!(refused("<hostdev><alias name='ua-vgpud-0000000a'/></hostdev>").contains("mode is not given"));

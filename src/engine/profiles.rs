@@ -10,31 +10,29 @@ use crate::profile;
 use crate::wire;
 
 impl Engine {
-    /// Stores a new profile. The same content again changes nothing; another content under a taken name is refused.
+    /// Stores a profile, new or changed. The same content again changes nothing. Allocations follow a changed
+    /// profile at their domain's next start.
     ///
     /// # Errors
-    /// When it is not valid, its name is taken, or the disk says no.
+    /// When it is not valid, when it would turn hostdevs that domains have already into another kind, or
+    /// when the disk says no.
     pub fn create_profile(&self, wanted: &Profile) -> Result<wire::Changed, Refusal> {
         profile::validate(wanted).map_err(|error| Refusal::from_error(Kind::Usage, &error))?;
-        let existing = self.ledger().book().profiles.get(&wanted.name).cloned();
-        match existing {
-            Some(existing) if existing == *wanted => {
-                Ok(wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() })
-            }
-            Some(_) => Err(Refusal::new(
-                Kind::Conflict,
-                format!("profile {} exists with another content", wanted.name),
-            )
-            .hint(format!(
-                "vgpuctl profile show {0}; delete it first with: vgpuctl profile delete {0}",
-                wanted.name
-            ))),
-            None => {
-                self.commit(vec![Change::PutProfile(wanted.clone())], Need::Promise)?;
-                let notes = self.serves_now(wanted);
-                Ok(wire::Changed { change: wire::Change::Done, notes })
-            }
+        let (existing, followers) = {
+            let ledger = self.ledger();
+            let book = ledger.book();
+            (book.profiles.get(&wanted.name).cloned(), book.followers(&wanted.name))
+        };
+        if existing.as_ref() == Some(wanted) {
+            return Ok(wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() });
         }
+        let mut notes: Vec<String> = match existing {
+            Some(existing) => followed(&existing, wanted, followers)?.into_iter().collect(),
+            None => Vec::new(),
+        };
+        self.commit(vec![Change::PutProfile(wanted.clone())], Need::Promise)?;
+        notes.extend(self.serves_now(wanted));
+        Ok(wire::Changed { change: wire::Change::Done, notes })
     }
 
     fn serves_now(&self, profile: &Profile) -> Vec<String> {
@@ -93,7 +91,7 @@ impl Engine {
         if !users.is_empty() {
             return Err(Refusal::new(
                 Kind::Conflict,
-                format!("profile {name} is used by {} allocations: {}", users.len(), users.join(", ")),
+                format!("{} profile {name}: {}", allocations(users.len(), "uses", "use"), users.join(", ")),
             )
             .hint(format!("vgpuctl detach {} --profile {name}", users[0])));
         }
@@ -118,5 +116,60 @@ impl Engine {
         self.inner.scanner.recent(PATIENCE).ok_or_else(|| {
             Refusal::new(Kind::Busy, "the host's devices are still being read for the first time")
         })
+    }
+}
+
+/// Says what a change means for the allocations that follow the profile, or why it cannot be.
+fn followed(existing: &Profile, wanted: &Profile, followers: usize) -> Result<Option<String>, Refusal> {
+    if followers == 0 {
+        return Ok(None);
+    }
+    let who = allocations(followers, "follows it", "follow it");
+    if existing.wish.device_kind() == wanted.wish.device_kind() {
+        return Ok(Some(format!("{who} at the next start of the domain")));
+    }
+    Err(Refusal::new(
+        Kind::Conflict,
+        format!(
+            "profile {} is {}, and {who} with such a hostdev: it cannot become {}",
+            wanted.name, existing.wish, wanted.wish
+        ),
+    )
+    .hint("make another profile, then detach the domains and attach that one"))
+}
+
+/// Writes a number of allocations and what they do.
+fn allocations(count: usize, does: &str, do_: &str) -> String {
+    if count == 1 { format!("1 allocation {does}") } else { format!("{count} allocations {do_}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Framebuffer, Policy, Wish};
+
+    fn profile(wish: Wish) -> Profile {
+        let name = "desk".parse().expect("name");
+        Profile { name, wish, class: None, policy: Policy::MostFree, display: false, ramfb: false }
+    }
+
+    #[test]
+    fn allocations_follow_a_changed_wish_of_the_same_kind() {
+        let [small, large] = [1024, 2048].map(|mib| profile(Wish::Framebuffer(Framebuffer::from_mib(mib))));
+        assert_eq!(followed(&small, &large, 0), Ok(None));
+        let note = followed(&small, &large, 1).expect("it can change").expect("a note");
+        assert!(note.starts_with("1 allocation follows"), "{note}");
+        let exact = profile(Wish::Type("nvidia-558".to_owned()));
+        assert!(followed(&small, &exact, 2).expect("it can change").is_some());
+    }
+
+    #[test]
+    fn a_followed_profile_cannot_ask_for_another_kind_of_hostdev() {
+        let mdev = profile(Wish::Type("nvidia-558".to_owned()));
+        let vf = profile(Wish::Vf("8086:10ca".parse().expect("id")));
+        let refusal = followed(&mdev, &vf, 2).expect_err("an mdev hostdev never becomes a PCI one");
+        assert_eq!(refusal.kind, Kind::Conflict);
+        assert!(refusal.message.contains("2 allocations follow it"), "{refusal}");
+        assert_eq!(followed(&mdev, &vf, 0), Ok(None));
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DeviceName, Framebuffer, GpuId, IdError, MdevTypeId, PciId, ProfileName};
+use crate::model::{DeviceKind, DeviceName, Framebuffer, GpuId, IdError, MdevTypeId, PciId, ProfileName};
 
 /// What a profile asks for. Exactly one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,17 @@ pub enum Wish {
     Framebuffer(Framebuffer),
     /// A virtual function with this PCI id.
     Vf(PciId),
+}
+
+impl Wish {
+    /// Returns which kind of hostdev such a slice has in a domain's XML.
+    #[must_use]
+    pub const fn device_kind(&self) -> DeviceKind {
+        match self {
+            Self::Type(_) | Self::Framebuffer(_) => DeviceKind::Mdev,
+            Self::Vf(_) => DeviceKind::Pci,
+        }
+    }
 }
 
 impl fmt::Display for Wish {

@@ -38,7 +38,7 @@ impl fmt::Display for NoPlacement {
         write!(f, "cannot place {}: ", one_line(&self.asked, MOST_TEXT))?;
         for (index, Passed { place, text }) in self.passed.iter().take(MOST_PLACES).enumerate() {
             let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}{} {}", one_line(place, MOST_TEXT), one_line(text, MOST_TEXT))?;
+            write!(f, "{separator}{}: {}", one_line(place, MOST_TEXT), one_line(text, MOST_TEXT))?;
         }
         match self.passed.len().checked_sub(MOST_PLACES) {
             None if self.passed.is_empty() => write!(f, "this host has no device that makes slices"),

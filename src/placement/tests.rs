@@ -16,7 +16,7 @@ fn want_vf(number: u32, profile: &Profile, address: &str) -> Want {
 }
 
 fn owner(number: u32, domain: &str) -> Owner {
-    Owner { allocation: AllocationId::from_bits(number), domain: domain.to_owned() }
+    Owner::Domain { allocation: AllocationId::from_bits(number), name: domain.to_owned() }
 }
 
 fn of_type(id: &str) -> Profile {
@@ -100,13 +100,14 @@ fn a_full_host_says_what_is_left_and_who_has_the_rest() {
     snapshot.gpus[1].parents[0].mdevs[3].holders = vec![holder(Some("web9"))];
     snapshot.gpus.push(gpu("c", vec![]));
     snapshot.problems.push(ScanProblem { device: None, text: "cannot read d".to_owned() });
-    let owners: Owners = [1, 2].map(|n| (Device::Mdev(uuid(n)), owner(n, "web1"))).into();
+    let mut owners: Owners = [1, 2].map(|n| (Device::Mdev(uuid(n)), owner(n, "web1"))).into();
+    owners.insert(Device::Mdev(uuid(3)), Owner::Handmade);
     let wants = [want(10, &of_type("t")), want(11, &of_type("t"))];
     let refusal = choose(&wants, &snapshot, &owners, &[]).expect_err("one short");
     assert_eq!(
         refusal.to_string(),
-        "cannot place 2 x type t (profile p-t): a has 1 of t left; b has 0 of t left, held by domain web1 2 x t, \
-         foreign 1 x u, foreign (domain web9) 1 x t; c offers no mdev types: there is no mdev_supported_types"
+        "cannot place 2 x type t (profile p-t): a: has 1 of t left; b: has 0 of t left, held by domain web1 2 x t, \
+         foreign (domain web9) 1 x t, handmade 1 x u; c: offers no mdev types: there is no mdev_supported_types"
     );
     assert_eq!(refusal.kind(), Kind::NoCapacity);
     assert_eq!(
@@ -131,7 +132,7 @@ fn a_barred_parent_is_passed_over_with_its_reason() {
     assert_eq!(parents(&choose(bar(Some("u"))).expect("another type is barred")), ["b"]);
     for barred in [bar(None), bar(Some("t"))] {
         let refusal = choose(barred).expect_err("nothing else has room").to_string();
-        assert!(refusal.ends_with("a has 0 of t left; b answered ENOSPC"), "{refusal}");
+        assert!(refusal.ends_with("a: has 0 of t left; b: answered ENOSPC"), "{refusal}");
     }
 }
 
@@ -146,7 +147,7 @@ fn a_gpu_with_many_alike_parents_takes_one_place_in_the_line() {
     let refusal = choose(&[want(99, &of_type("t"))], &snapshot, &Owners::new(), &[]).expect_err("full");
     assert_eq!(
         refusal.to_string(),
-        "cannot place 1 x type t (profile p-t): each of 32 parents on 0000:41:00.0 has 0 of t left, \
+        "cannot place 1 x type t (profile p-t): each of 32 parents on 0000:41:00.0: has 0 of t left, \
          held by foreign 3 x t"
     );
 }
@@ -232,7 +233,7 @@ fn a_named_vf_that_cannot_be_had_says_why() {
         choose(&[want_vf(1, &nic(), "0000:01:10.2")], &snapshot, &owners, &[]).expect_err("held").to_string();
     assert_eq!(
         line,
-        "cannot place VF 0000:01:10.2 (profile nic): 0000:01:10.2 is held by foreign (domain web2); p has 0 of 3 VFs \
+        "cannot place VF 0000:01:10.2 (profile nic): 0000:01:10.2: is held by foreign (domain web2); p: has 0 of 3 VFs \
          free, held by domain web1 1 x VF, foreign (domain web2) 1 x VF, network interface eth1 1 x VF"
     );
     let bar = Barred { parent: name_of("p"), mdev_type: None, reason: "is being changed".to_owned() };
@@ -267,7 +268,7 @@ fn a_domain_never_gets_one_vf_twice() {
     assert_eq!(refusal.kind(), Kind::NoCapacity);
     assert_eq!(
         refusal.to_string(),
-        "cannot place one more VF 8086:10ca (profile nic): p has 1 of 1 VFs free; q has 0 of 7 VFs enabled: \
+        "cannot place one more VF 8086:10ca (profile nic): p: has 1 of 1 VFs free; q: has 0 of 7 VFs enabled: \
          `vgpuctl vfs set q N` makes them"
     );
     assert!(refusal.hints().iter().any(|hint| hint.contains("names every VF")), "{:?}", refusal.hints());
