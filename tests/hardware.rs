@@ -4,18 +4,17 @@
 mod support;
 
 #[cfg(test)]
-mod hardware {
-    use vgpud::inventory::{ScanOptions, scan};
-    use vgpud::sysfs::Sysfs;
+#[path = "hardware/mdev.rs"]
+mod mdev;
 
-    use crate::support::fake::FakeKernel;
-    use crate::support::spec::HostSpec;
+#[cfg(test)]
+#[path = "hardware/sriov.rs"]
+mod sriov;
 
-    #[test]
-    fn the_lab_is_read() {
-        let host = FakeKernel::mount(HostSpec::lab());
-        let snapshot = scan(&Sysfs::new(host.root()), &ScanOptions::default());
-        println!("{}", serde_json::to_string_pretty(&snapshot).expect("json"));
-        assert_eq!(snapshot.gpus.len(), 3);
-    }
-}
+#[cfg(test)]
+#[path = "hardware/helper.rs"]
+mod helper;
+
+#[cfg(test)]
+#[path = "hardware/inventory.rs"]
+mod inventory;

@@ -13,6 +13,7 @@ output="$(mktemp)"
 cleanup() {
     rm -f "$output"
     "$LAB_CALLER" down
+    rm -rf "$LAB_CACHE/instances/$VGPUD_LAB_NAME"
 }
 trap cleanup EXIT
 

@@ -25,6 +25,7 @@ Environment:
   VGPUD_LAB_CACHE      where built labs are kept (default: ~/.cache/vgpud-lab)
   VGPUD_LAB_ACCEL      kvm, tcg or auto (default: auto, which tries)
   VGPUD_LAB_SUITE      Debian suite inside (default: trixie)
+  VGPUD_LAB_APPEND     more for the kernel's command line; counts at the next cold boot ("cut")
   VGPUD_LAB_MIRROR     Debian mirror (default: the one this machine's apt uses)
 
 lab/README.md tells more.

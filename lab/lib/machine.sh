@@ -40,7 +40,7 @@ lab_launch() {
         setsid "${life[@]}" qemu-system-x86_64 -name "vgpud-lab-$LAB_NAME" "${hardware[@]}" \
             -blockdev "driver=qcow2,node-name=disk,file.driver=file,file.filename=$LAB_INSTANCE/disk.qcow2" \
             -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$port-:22" \
-            -kernel "$LAB_INSTANCE/vmlinux" -initrd "$LAB_INSTANCE/initrd" -append "$LAB_CMDLINE" \
+            -kernel "$LAB_INSTANCE/vmlinux" -initrd "$LAB_INSTANCE/initrd" -append "$LAB_CMDLINE ${VGPUD_LAB_APPEND:-}" \
             -serial "file:$LAB_RUN/console.log" \
             -qmp "unix:$LAB_RUN/qmp.sock,server=on,wait=off" -pidfile "$LAB_RUN/qemu.pid" \
             -fsdev "local,id=host,path=$LAB_SHARE,security_model=none,readonly=on,multidevs=remap" \

@@ -90,16 +90,20 @@ fn scan_type(
         return Ok(Some(MdevType { available, ..facts.clone() }));
     }
     let Ok(type_id) = id.parse::<MdevTypeId>() else { return Ok(None) };
-    let name = sysfs.read_optional(&format!("{dir}/name"))?.filter(|name| !name.is_empty());
-    let device_api = sysfs.read_optional(&format!("{dir}/device_api"))?.unwrap_or_default();
-    let description = sysfs.read_optional(&format!("{dir}/description"))?;
+    let read = |attribute: &str| -> Result<Option<String>, SysfsError> {
+        let text = sysfs.read_optional(&format!("{dir}/{attribute}"))?;
+        Ok(text.map(|text| describe::printable(&text)).filter(|text| !text.is_empty()))
+    };
+    let name = read("name")?;
+    let device_api = read("device_api")?.unwrap_or_default();
+    let description = read("description")?;
     let facts = describe::parse(description.as_deref().unwrap_or_default());
     let mdev_type = MdevType {
         id: type_id,
         name: name.unwrap_or_else(|| id.to_owned()),
         // NVIDIA's guides print `vfio_pci`; the kernel's word has a hyphen.
         device_api: device_api.replace('_', "-"),
-        description: description.filter(|text| !text.is_empty()),
+        description,
         framebuffer: facts.framebuffer,
         heads: facts.heads,
         max_instances: facts.max_instances,

@@ -138,7 +138,7 @@ fn vf_address(sysfs: &Sysfs, dir: &str, index: u32) -> Option<PciAddress> {
 fn change_count(sysfs: &Sysfs, dir: &str, act: &Act, enabled: &[u32], count: u32) -> Result<(), StepError> {
     let mut guards: Vec<GroupGuard> = Vec::new();
     for index in enabled {
-        guards.extend(hold_vf(sysfs, dir, *index, act)?);
+        guards.extend(hold_vf(sysfs, dir, *index, &guards, act)?);
     }
     let kernel =
         |error: crate::sysfs::SysfsError| StepError::Kernel { act: act.clone(), source: error.into() };
@@ -185,19 +185,36 @@ fn write_count(sysfs: &Sysfs, dir: &str, act: &Act, count: u32) -> Result<(), St
     })
 }
 
-/// Makes sure that nobody uses a VF, and keeps it so while the guard lives.
-fn hold_vf(sysfs: &Sysfs, pf_dir: &str, index: u32, act: &Act) -> Result<Option<GroupGuard>, StepError> {
+/// Makes sure that nobody uses a VF, and keeps it so while the guard lives. A group that one of
+/// `guards` has is free already: where VFs share a group, one guard keeps them all.
+fn hold_vf(
+    sysfs: &Sysfs,
+    pf_dir: &str,
+    index: u32,
+    guards: &[GroupGuard],
+    act: &Act,
+) -> Result<Option<GroupGuard>, StepError> {
     let Some(dir) = sysfs.link_path(&format!("{pf_dir}/virtfn{index}")) else { return Ok(None) };
     let device = format!("VF {}", dir.rsplit('/').next().unwrap_or_default());
     free_of_host(sysfs, &dir, &device)?;
+    let group = iommu_group(sysfs, &dir);
+    if guards.iter().any(|guard| Some(guard.group()) == group) {
+        return Ok(None);
+    }
     hold_free(sysfs, &dir, &device, act)
 }
 
+/// Refuses while the host uses the function, or mdevs exist on it: they would go with it, whoever made them.
 fn free_of_host(sysfs: &Sysfs, dir: &str, device: &str) -> Result<(), StepError> {
-    match host_users(sysfs, dir) {
-        users if users.is_empty() => Ok(()),
-        holders => Err(StepError::Held { device: device.to_owned(), holders }),
-    }
+    let mut holders = host_users(sysfs, dir);
+    let mdevs = sysfs.list_optional("sys/bus/mdev/devices").unwrap_or_default();
+    let here = mdevs.iter().filter(|uuid| sysfs.exists(&format!("{dir}/{uuid}")));
+    holders.extend(here.map(|uuid| Holder {
+        pid: 0,
+        domain: None,
+        name: format!("mdev {uuid}, which exists on it"),
+    }));
+    if holders.is_empty() { Ok(()) } else { Err(StepError::Held { device: device.to_owned(), holders }) }
 }
 
 /// Gives a VF to its VFIO driver; one that is there already is left alone.

@@ -1,7 +1,7 @@
 //! A fake host: mounted, held by the test, taken down when dropped.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption, Session};
@@ -15,6 +15,9 @@ use super::tree::put;
 
 /// Longest that a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Longest that a writer may sleep.
+const TOO_LONG: Duration = Duration::from_secs(60);
 
 /// A write that a program made, and the kernel's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,8 @@ impl FakeKernel {
         let session = Session::new(Mounted(Arc::clone(&shared)), &mountpoint, &config)
             .and_then(Session::spawn)
             .expect("a FUSE mount (needs root and /dev/fuse)");
+        let watched = Arc::downgrade(&shared);
+        std::thread::spawn(move || watch(&watched));
         Self { shared, spec, boots: 1, mountpoint, session: Some(session), root }
     }
 
@@ -145,6 +150,11 @@ impl FakeKernel {
         format!("sys/devices/{}/{parent}", bridge.bridge)
     }
 
+    /// Gives a device a node of its own instead of its group's; before a guest takes it.
+    pub(crate) fn use_device_node(&self, device: &str) {
+        self.shared.lock().kernel.use_device_node(device);
+    }
+
     /// A parent unregisters, as when its driver is unloaded; its mdevs vanish.
     pub(crate) fn vanish(&self, parent: &str) {
         self.shared.lock().kernel.vanish(parent);
@@ -162,7 +172,7 @@ impl FakeKernel {
 
     /// The host loses power and boots: another boot id, no mdevs, no guests, VFs as at first.
     pub(crate) fn reboot(&mut self) {
-        self.shared.abandon();
+        self.shared.abandon(Duration::ZERO);
         self.boots += 1;
         let mut state = self.shared.lock();
         let first_node = state.kernel.tree.next_number();
@@ -179,6 +189,22 @@ impl FakeKernel {
     /// Lets every read of a path that contains `pattern` fail.
     pub(crate) fn fail_reads(&self, pattern: &str, errno: Errno) {
         self.add_fault(pattern, Access::Read, None, Trouble::Fail(errno as i32));
+    }
+
+    /// Lets every write to a path that contains `pattern` succeed without doing anything.
+    pub(crate) fn ignore_writes(&self, pattern: &str) {
+        self.add_fault(pattern, Access::Write, None, Trouble::Ignore);
+    }
+
+    /// How many reads failed by order.
+    pub(crate) fn failed_reads(&self) -> u32 {
+        self.shared
+            .lock()
+            .faults
+            .iter()
+            .filter(|fault| fault.on == Access::Read)
+            .map(|fault| fault.seen)
+            .sum()
     }
 
     /// Lets every write to a path that contains `pattern` take this long.
@@ -202,10 +228,19 @@ impl FakeKernel {
     }
 }
 
+/// Lets writers go that slept longer than any test wants: a thread of the test's own process that sleeps
+/// in its own file system could not even be killed.
+fn watch(shared: &Weak<Shared>) {
+    while let Some(shared) = shared.upgrade() {
+        let _ = shared.wait_for(Duration::from_millis(200), |_| false);
+        shared.abandon(TOO_LONG);
+    }
+}
+
 impl Drop for FakeKernel {
     /// Lets every writer go, then unmounts even if a program still has a file open.
     fn drop(&mut self) {
-        self.shared.abandon();
+        self.shared.abandon(Duration::ZERO);
         let unmounted = umount2(&self.mountpoint, MntFlags::MNT_DETACH);
         drop(self.session.take());
         if let Err(errno) = unmounted {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
@@ -39,6 +39,8 @@ pub(crate) enum Access {
 pub(crate) enum Trouble {
     /// Answers with this errno; nothing happens.
     Fail(i32),
+    /// Answers success; nothing happens.
+    Ignore,
     /// Happens after this time.
     Delay(Duration),
     /// Happens when the fault is taken back.
@@ -50,6 +52,7 @@ struct Pending {
     path: String,
     value: String,
     reply: ReplyWrite,
+    since: Instant,
 }
 
 pub(crate) struct State {
@@ -124,12 +127,14 @@ impl Shared {
         self.notify();
     }
 
-    /// Answers everybody with EIO: the host is going away.
-    pub(crate) fn abandon(&self) {
+    /// Answers EIO to everybody who sleeps for longer than `least`.
+    pub(crate) fn abandon(&self, least: Duration) {
         let mut state = self.lock();
-        let asleep: Vec<Pending> = state.asleep.drain().map(|(_, pending)| pending).collect();
-        let hung: Vec<Pending> = state.hung.drain(..).map(|(_, pending)| pending).collect();
-        for pending in asleep.into_iter().chain(hung) {
+        let old = |pending: &Pending| pending.since.elapsed() >= least;
+        let asleep: Vec<(u64, Pending)> = state.asleep.extract_if(|_, pending| old(pending)).collect();
+        let hung: Vec<(String, Pending)> = state.hung.extract_if(.., |kept| old(&kept.1)).collect();
+        let asleep = asleep.into_iter().map(|(_, pending)| pending);
+        for pending in asleep.chain(hung.into_iter().map(|(_, pending)| pending)) {
             pending.reply.error(Errno::EIO);
         }
     }
@@ -163,7 +168,7 @@ impl State {
     }
 
     fn answer(&mut self, pending: Pending, answer: Answer) {
-        let Pending { path, value, reply } = pending;
+        let Pending { path, value, reply, .. } = pending;
         match answer {
             Ok(()) => reply.written(u32::try_from(value.len()).expect("a short value")),
             Err(errno) => reply.error(Errno::from_i32(errno as i32)),
@@ -359,10 +364,11 @@ impl Filesystem for Mounted {
             return reply.error(Errno::ENODEV);
         };
         let fault = state.fault(&path, Access::Write);
-        let pending = Pending { path, value, reply };
+        let pending = Pending { path, value, reply, since: Instant::now() };
         match fault {
             None => state.perform(pending),
             Some((_, Trouble::Fail(errno))) => state.answer(pending, Err(nix::errno::Errno::from_raw(errno))),
+            Some((_, Trouble::Ignore)) => state.answer(pending, Ok(())),
             Some((pattern, Trouble::Hang)) => state.hung.push((pattern, pending)),
             Some((_, Trouble::Delay(time))) => {
                 let shared = Arc::clone(&self.0);

@@ -174,6 +174,7 @@ impl Kernel {
         self.open_nodes.remove(&group);
         self.tree.remove(&format!("{dir}/vfio-dev"));
         self.tree.remove(&format!("dev/vfio/{group}"));
+        self.tree.remove(&format!("dev/vfio/devices/vfio{number}"));
     }
 
     /// Opens a group's node: one opener only (k:drivers/vfio/group.c, vfio_group_fops_open). Returns
@@ -197,6 +198,27 @@ impl Kernel {
         }
     }
 
+    /// Replaces the node of the device's group by a node of its own, as on a kernel with device nodes only
+    /// (CONFIG_VFIO_GROUP off).
+    pub(crate) fn use_device_node(&mut self, device: &str) {
+        if let (Some(group), Some(number)) = (self.group_of(device), self.vfio_of(device)) {
+            self.tree.remove(&format!("dev/vfio/{group}"));
+            self.tree.file(&format!("dev/vfio/devices/vfio{number}"), 0o600, "");
+        }
+    }
+
+    fn vfio_of(&self, device: &str) -> Option<u32> {
+        let mdev = self.mdevs.get(device).map(|mdev| mdev.vfio);
+        mdev.or_else(|| self.functions.get(device)?.vfio)
+    }
+
+    /// The node through which a guest has the device.
+    fn node_of(&self, device: &str) -> Option<String> {
+        let (group, number) = (self.group_of(device)?, self.vfio_of(device)?);
+        let own = format!("dev/vfio/devices/vfio{number}");
+        Some(if self.tree.exists(&own) { own } else { format!("dev/vfio/{group}") })
+    }
+
     // Guests -------------------------------------------------------------------------------------
 
     fn group_of(&self, device: &str) -> Option<u32> {
@@ -206,7 +228,7 @@ impl Kernel {
 
     /// A guest opens the device; `false` when it cannot.
     pub(crate) fn hold(&mut self, device: &str, domain: &str, pid: u32) -> bool {
-        let Some(group) = self.group_of(device) else { return false };
+        let (Some(group), Some(node)) = (self.group_of(device), self.node_of(device)) else { return false };
         let Ok(opening) = self.open_node(group) else { return false };
         self.holds.insert(device.to_owned(), (pid, opening));
         let proc = format!("proc/{pid}");
@@ -218,7 +240,7 @@ impl Kernel {
         tree.file(&format!("{proc}/stat"), 0o444, format!("{pid} ({QEMU}) S {fields}{pid} 0 0\n"));
         let fds = format!("{proc}/fd");
         let next = tree.names(&fds).len() + 20;
-        tree.raw_link(&format!("{fds}/{next}"), &format!("/dev/vfio/{group}"));
+        tree.raw_link(&format!("{fds}/{next}"), &format!("/{node}"));
         true
     }
 
@@ -227,9 +249,9 @@ impl Kernel {
     pub(crate) fn unhold(&mut self, device: &str) -> Vec<(u64, Answer)> {
         let Some((pid, opening)) = self.holds.remove(device) else { return Vec::new() };
         self.close_node(opening);
-        if let Some(group) = self.group_of(device) {
+        if let Some(node) = self.node_of(device) {
             let fds = format!("proc/{pid}/fd");
-            let text = format!("/dev/vfio/{group}");
+            let text = format!("/{node}");
             for name in self.tree.names(&fds) {
                 let path = format!("{fds}/{name}");
                 if self.link_text(&path) == Some(text.clone()) {

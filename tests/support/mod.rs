@@ -8,3 +8,4 @@ pub(crate) mod manifest;
 mod presets;
 pub(crate) mod spec;
 pub(crate) mod tree;
+pub(crate) mod world;

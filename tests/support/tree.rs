@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
 
 /// Number of the root directory.
@@ -159,12 +159,14 @@ impl Tree {
         for Node { path, kind } in nodes {
             let at = dir.join(path);
             match kind {
-                Kind::Dir(_) => std::fs::create_dir_all(&at).expect("directory"),
+                Kind::Dir(_) if path.is_empty() => std::fs::create_dir_all(&at).expect("directory"),
+                Kind::Dir(_) => std::fs::create_dir(&at).expect("directory"),
                 Kind::Link(target) => symlink(target, &at).expect("link"),
                 Kind::File { mode, content } => {
-                    put(&at, content.as_bytes());
-                    let mode = std::fs::Permissions::from_mode(u32::from(*mode));
-                    std::fs::set_permissions(&at, mode).expect("mode");
+                    let mut options = std::fs::OpenOptions::new();
+                    options.write(true).create_new(true).mode(u32::from(*mode));
+                    let mut file = options.open(&at).expect("file");
+                    file.write_all(content.as_bytes()).expect("content");
                 }
             }
         }

@@ -41,6 +41,15 @@ pub(super) fn parse(text: &str) -> Facts {
     facts
 }
 
+/// Replaces what could upset a terminal: control characters except the line feed, and those that turn
+/// the direction of writing.
+pub(super) fn printable(text: &str) -> String {
+    let odd = |c: char| {
+        (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if odd(c) { '\u{fffd}' } else { c }).collect()
+}
+
 /// Reads `4096M`, `64MB`, `16 MB`, `4G`, `4GB`, `4096MiB`.
 fn mib(text: &str) -> Option<u32> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -84,6 +93,11 @@ mod tests {
         assert_eq!(parse("virtual display, 16 MB video memory"), facts(Some(16), None, None));
         assert_eq!(parse("virtual display, 1024x768 framebuffer"), Facts::default());
         assert_eq!(parse(""), Facts::default());
+    }
+
+    #[test]
+    fn texts_for_people_hold_no_terminal_controls() {
+        assert_eq!(printable("a\x1b[31m\u{202e}b\nc"), "a\u{fffd}[31m\u{fffd}b\nc");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) struct Parent {
 pub(super) struct State {
     pub(super) parent: String,
     pub(super) group: u32,
-    vfio: u32,
+    pub(super) vfio: u32,
     pool: usize,
     /// Its `remove` was written: the attribute is gone, the UUID is not free yet.
     leaving: bool,
