@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// A text that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {wanted}")]
+#[error("{text:?} is no {wanted}")]
 pub struct IdError {
     wanted: &'static str,
     text: String,
