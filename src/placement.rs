@@ -55,15 +55,20 @@ pub struct Choice {
 
 /// Whose a slice that exists is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The allocation.
-    pub allocation: AllocationId,
-    /// The domain's name.
-    pub domain: String,
+pub enum Owner {
+    /// It was made for an allocation.
+    Allocation {
+        /// The allocation.
+        allocation: AllocationId,
+        /// The domain's name.
+        domain: String,
+    },
+    /// An admin had it made by hand, without a domain.
+    Handmade,
 }
 
-/// The slices that exist and are ours: the realized records, by device. A stopped domain's allocation
-/// has none, so it is not in here. A device that is not in here is foreign or free.
+/// The slices that exist and are ours, by device: the realized records and those made by hand. A stopped
+/// domain's allocation has none, so it is not in here. A device that is not in here is foreign or free.
 pub type Owners = BTreeMap<Device, Owner>;
 
 /// Something that must not be chosen now, whatever the snapshot says of it.

@@ -100,13 +100,14 @@ impl Engine {
         let book = ledger.book();
         let owner = |record: &crate::model::Realized| {
             let allocation = book.allocations.get(&record.allocation)?;
-            let owner = placement::Owner {
+            let owner = placement::Owner::Allocation {
                 allocation: allocation.id.clone(),
                 domain: allocation.domain.name.clone(),
             };
             Some((record.device, owner))
         };
-        book.realized.values().filter_map(owner).collect()
+        let handmade = book.handmade.keys().map(|uuid| (Device::Mdev(*uuid), placement::Owner::Handmade));
+        book.realized.values().filter_map(owner).chain(handmade).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::model::{
     Candidate, Device, Holder, HostSnapshot, Mdev, MdevParent, MdevType, Profile, Vf, one_line,
 };
-use crate::placement::{Barred, Owners};
+use crate::placement::{Barred, Owner, Owners};
 use crate::profile::{Fit, Match, candidates};
 
 /// A parent that matches, or the reason why it does not.
@@ -150,7 +150,10 @@ pub(super) fn vf_owner(vf: &Vf, owners: &Owners) -> String {
 }
 
 fn owner(device: Device, holders: &[Holder], owners: &Owners) -> Option<String> {
-    let ours = owners.get(&device).map(|owner| format!("domain {}", one_line(&owner.domain, 64)));
+    let ours = owners.get(&device).map(|owner| match owner {
+        Owner::Allocation { domain, .. } => format!("domain {}", one_line(domain, 64)),
+        Owner::Handmade => "vgpuctl by hand".to_owned(),
+    });
     let domain = || holders.iter().find_map(|holder| holder.domain.as_deref());
     ours.or_else(|| domain().map(|domain| format!("foreign (domain {})", one_line(domain, 64))))
 }

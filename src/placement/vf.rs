@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{BackendKind, Device, Gpu, HostSnapshot, Kind, PciAddress, PciId, Profile, Vf, Wish};
 use crate::placement::offer::{vf_is_free, vf_owner};
-use crate::placement::{Barred, Choice, NoPlacement, Owners, Passed, Want, refusal};
+use crate::placement::{Barred, Choice, NoPlacement, Owner, Owners, Passed, Want, refusal};
 use crate::profile::{Fit, candidates};
 
 /// Chooses the VF that a new allocation will name: one that the fewest allocations name; then one that
@@ -97,7 +97,9 @@ fn take(
     if let Some(bar) = barred.iter().find(|bar| bars(bar, gpu, vf)) {
         return Err((Kind::NoCapacity, format!("cannot be had: {} {}", bar.parent, bar.reason)));
     }
-    let ours = owners.get(&Device::Vf(address)).is_some_and(|owner| owner.allocation == want.allocation);
+    let ours = owners.get(&Device::Vf(address)).is_some_and(
+        |owner| matches!(owner, Owner::Allocation { allocation, .. } if *allocation == want.allocation),
+    );
     if !vf.holders.is_empty() || !(ours || vf_is_free(vf, owners)) {
         return Err((Kind::NoCapacity, format!("is held by {}", vf_owner(vf, owners))));
     }

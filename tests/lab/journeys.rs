@@ -70,7 +70,7 @@ fn several_slices_of_two_profiles_are_made_together_and_detached_again() {
     // The smallest type with 16 MiB, by the kernel's word.
     let types =
         lab.ok("for d in /sys/bus/mdev/devices/*; do basename \"$(readlink -f $d/mdev_type)\"; done | sort");
-    assert_eq!(types, "mbochs-mbochs-medium\nmtty-1\nmtty-1");
+    assert_eq!(types, "mbochs-medium\nmtty-1\nmtty-1");
 
     // A running guest keeps what it has until it stops.
     let detached = lab.ok("vgpuctl detach web1");
