@@ -100,9 +100,9 @@ impl Engine {
         let book = ledger.book();
         let owner = |record: &crate::model::Realized| {
             let allocation = book.allocations.get(&record.allocation)?;
-            let owner = placement::Owner::Domain {
+            let owner = placement::Owner::Allocation {
                 allocation: allocation.id.clone(),
-                name: allocation.domain.name.clone(),
+                domain: allocation.domain.name.clone(),
             };
             Some((record.device, owner))
         };
