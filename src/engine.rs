@@ -15,6 +15,7 @@ mod look;
 mod profiles;
 mod publish;
 mod recover;
+mod restore;
 mod round;
 mod scanner;
 mod settle;
@@ -93,6 +94,8 @@ struct Inner {
     capacity: Turns<()>,
     domains: Turns<DomainUuid>,
     stuck: Mutex<BTreeMap<IntentId, Stuck>>,
+    /// Why remembered VF counts of an earlier boot are not back, for people.
+    unrestored: Mutex<Vec<String>>,
     /// Signalled when something was deferred or a lease was given, so that the keeper recomputes its wait.
     nudge: (Mutex<bool>, Condvar),
 }
@@ -129,6 +132,7 @@ impl Engine {
                 capacity: Turns::default(),
                 domains: Turns::default(),
                 stuck: Mutex::default(),
+                unrestored: Mutex::default(),
                 nudge: (Mutex::new(false), Condvar::new()),
             }),
         })

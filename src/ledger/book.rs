@@ -42,6 +42,8 @@ pub struct VfWish {
     pub count: u32,
     /// `sriov_drivers_autoprobe` as it was before vgpud first changed the PF.
     pub autoprobe_before: Option<bool>,
+    /// The boot in which it was last set. In another one it is due to be restored.
+    pub boot_id: BootId,
 }
 
 /// An mdev made by an admin's word, without a domain.
