@@ -15,6 +15,7 @@ mod look;
 mod profiles;
 mod publish;
 mod recover;
+mod round;
 mod scanner;
 mod settle;
 mod start;

@@ -4,19 +4,11 @@ use std::time::Instant;
 
 use super::Engine;
 use super::admit::{self, Wanted};
-use super::work::{End, Failure};
-use crate::ledger::{Change, Intent, Need};
-use crate::model::{Device, DeviceName, Gpu, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step};
-use crate::placement::{self, Barred, Choice, Want};
-use crate::plan;
+use super::round::{Made, changes_of};
+use crate::ledger::Change;
+use crate::model::{Device, HostSnapshot, Kind, Realized, Refusal, RunId};
+use crate::profile::{self, Fit};
 use crate::wire::Hook;
-
-/// A slice that was made, or found made, during one start.
-#[derive(Clone, Debug)]
-struct Made {
-    record: Realized,
-    intent: Option<Intent>,
-}
 
 impl Engine {
     /// Serves `prepare begin`: the slices that the domain's hostdevs name are made and verified.
@@ -49,7 +41,10 @@ impl Engine {
     /// Makes what `wanted` names for `run`. The caller has the domain's turn and the capacity turn.
     pub(super) fn realize(&self, wanted: &[Wanted], run: RunId, deadline: Instant) -> Result<(), Refusal> {
         self.refuse_unfinished(wanted)?;
-        let snapshot = self.fresh(deadline)?;
+        let mut snapshot = self.fresh(deadline)?;
+        if self.clear_outdated(wanted, &snapshot)? {
+            snapshot = self.fresh(deadline)?;
+        }
         let mut made = Vec::with_capacity(wanted.len());
         let mut missing = Vec::with_capacity(wanted.len());
         for want in wanted {
@@ -88,6 +83,24 @@ impl Engine {
         Ok(())
     }
 
+    /// Removes slices of an earlier run that the profile, changed since, no longer asks for. Returns
+    /// whether there were any.
+    fn clear_outdated(&self, wanted: &[Wanted], snapshot: &HostSnapshot) -> Result<bool, Refusal> {
+        let outdated: Vec<Realized> = {
+            let ledger = self.ledger();
+            let records = wanted.iter().filter_map(|want| {
+                let record = ledger.book().realized.get(&want.allocation.id)?;
+                (!still_fits(want, record, snapshot)).then(|| record.clone())
+            });
+            records
+                .filter(|record| matches!(record.device, Device::Mdev(uuid) if snapshot.mdev(uuid).is_some()))
+                .collect()
+        };
+        let any = !outdated.is_empty();
+        let refusals = self.give_back(outdated, Instant::now() + super::OPERATION);
+        refusals.into_iter().next().map_or(Ok(any), Err)
+    }
+
     /// Returns the slice if it is there already and still what the profile asks for.
     fn reusable(
         &self,
@@ -110,6 +123,9 @@ impl Engine {
             )
             .hint("mdevctl or libvirt's node devices may start it by themselves: mdevctl list, virsh nodedev-list --cap mdev"));
         };
+        if !still_fits(want, record, snapshot) {
+            return Ok(None);
+        }
         if let Some(holder) = mdev.holders.first() {
             return Err(Refusal::new(
                 Kind::Busy,
@@ -118,184 +134,12 @@ impl Engine {
         }
         Ok(Some(Realized { run, ..record.clone() }))
     }
-
-    fn make_missing(
-        &self,
-        missing: Vec<Wanted>,
-        run: RunId,
-        deadline: Instant,
-        made: &mut Vec<Made>,
-    ) -> Result<(), Refusal> {
-        let mut barred = Vec::new();
-        let mut missing = missing;
-        while !missing.is_empty() {
-            let snapshot = self.fresh(deadline)?;
-            let closed = [barred.as_slice(), &self.bars_of_unfinished(&snapshot)].concat();
-            let choices = self.choose(&missing, &snapshot, &closed)?;
-            let intents = self.announce_round(&missing, &choices, run)?;
-            let mut left = Vec::new();
-            let mut failed = None;
-            for ((want, choice), intent) in missing.into_iter().zip(choices).zip(intents) {
-                if failed.is_some() {
-                    self.defer(intent.map(|intent| Change::CloseIntent(intent.id)).into_iter().collect());
-                    continue;
-                }
-                match self.make_one(&want, &choice, intent, run, deadline, made) {
-                    Ok(None) => {}
-                    Ok(Some(refusal)) => {
-                        barred.extend(bars(&choice, &snapshot, &refusal));
-                        left.push(want);
-                    }
-                    Err(refusal) => failed = Some(refusal),
-                }
-            }
-            if let Some(refusal) = failed {
-                return Err(refusal);
-            }
-            missing = left;
-        }
-        Ok(())
-    }
-
-    /// Bars GPUs whose VFs are being changed, and parents on which a creation has not ended.
-    fn bars_of_unfinished(&self, snapshot: &HostSnapshot) -> Vec<Barred> {
-        let stuck = self.unfinished();
-        let ledger = self.ledger();
-        let mut bars = Vec::new();
-        for intent in ledger.book().intents.values() {
-            let bar = |name: DeviceName| Barred {
-                parent: name,
-                mdev_type: None,
-                reason: format!("is busy: {}", intent.step),
-            };
-            match &intent.step {
-                Step::SetVfs { .. } => {
-                    for gpu in snapshot.gpus.iter().filter(|gpu| gpu.id == intent.gpu) {
-                        bars.push(bar(gpu.name.clone()));
-                        bars.extend(gpu.parents.iter().map(|parent| bar(parent.name.clone())));
-                    }
-                }
-                Step::CreateMdev { parent, .. } if stuck.iter().any(|(id, ..)| *id == intent.id) => {
-                    bars.push(bar(parent.clone()))
-                }
-                Step::CreateMdev { .. } | Step::RemoveMdev { .. } | Step::BindVf { .. } => {}
-            }
-        }
-        bars
-    }
-
-    fn choose(
-        &self,
-        missing: &[Wanted],
-        snapshot: &HostSnapshot,
-        barred: &[Barred],
-    ) -> Result<Vec<Choice>, Refusal> {
-        let wants: Vec<Want> = missing
-            .iter()
-            .map(|want| Want {
-                allocation: want.allocation.id.clone(),
-                profile: want.profile.clone(),
-                device: want.allocation.device,
-            })
-            .collect();
-        let owners = self.owners();
-        placement::choose(&wants, snapshot, &owners, barred).map_err(Refusal::from)
-    }
-
-    /// One commit for all steps of the round. A choice that needs no kernel change has no intent.
-    fn announce_round(
-        &self,
-        missing: &[Wanted],
-        choices: &[Choice],
-        run: RunId,
-    ) -> Result<Vec<Option<Intent>>, Refusal> {
-        let mut intents = Vec::with_capacity(choices.len());
-        for (want, choice) in missing.iter().zip(choices) {
-            let step = plan::step(choice);
-            intents.push(
-                step.map(|step| self.intent(step, Some(want.allocation.id.clone()), choice.gpu.clone(), run)),
-            );
-        }
-        let changes = intents.iter().flatten().cloned().map(Change::OpenIntent).collect();
-        self.commit(changes, Need::Promise)?;
-        Ok(intents)
-    }
-
-    /// Makes one slice. `Some` is why this parent could not, though another still may.
-    fn make_one(
-        &self,
-        want: &Wanted,
-        choice: &Choice,
-        intent: Option<Intent>,
-        run: RunId,
-        deadline: Instant,
-        made: &mut Vec<Made>,
-    ) -> Result<Option<Refusal>, Refusal> {
-        let record = self.record_for(want, choice, run);
-        let Some(intent) = intent else {
-            made.push(Made { record, intent: None });
-            return Ok(None);
-        };
-        match self.in_thread(&intent, deadline) {
-            End::Done => made.push(Made { record, intent: Some(intent) }),
-            End::Failed(Failure { refusal, elsewhere: true }) => {
-                self.defer(vec![Change::CloseIntent(intent.id)]);
-                return Ok(Some(refusal));
-            }
-            End::Failed(failure) => {
-                self.defer(vec![Change::CloseIntent(intent.id)]);
-                return Err(explain(want, failure.refusal));
-            }
-            End::Overrun => {
-                let text = format!("{} did not end in time", intent.step);
-                return Err(explain(want, Refusal::new(Kind::Busy, text)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn record_for(&self, want: &Wanted, choice: &Choice, run: RunId) -> Realized {
-        Realized {
-            allocation: want.allocation.id.clone(),
-            device: want.allocation.device,
-            gpu: choice.gpu.clone(),
-            parent: choice.parent.clone(),
-            mdev_type: choice.mdev_type.clone(),
-            vf_id: choice.vf_id,
-            boot_id: self.inner.boot_id.clone(),
-            run,
-        }
-    }
 }
 
-/// What the ledger learns of slices that exist now.
-fn changes_of(made: &[Made]) -> Vec<Change> {
-    let records = made.iter().map(|one| Change::PutRealized(one.record.clone()));
-    let closed =
-        made.iter().filter_map(|one| one.intent.as_ref()).map(|intent| Change::CloseIntent(intent.id));
-    records.chain(closed).collect()
-}
-
-/// Bars what turned out to be full for the next round. Parents of one GPU share its memory: when one has
-/// no room for a type, none of them has.
-fn bars(choice: &Choice, snapshot: &HostSnapshot, refusal: &Refusal) -> Vec<Barred> {
-    let shares = |gpu: &Gpu, parent: &MdevParent| {
-        parent.name == choice.parent || (refusal.kind == Kind::NoCapacity && gpu.id == choice.gpu)
-    };
-    let parents = snapshot.parents().filter(|(gpu, parent)| shares(gpu, parent));
-    parents
-        .map(|(_, parent)| Barred {
-            parent: parent.name.clone(),
-            mdev_type: choice.mdev_type.clone(),
-            reason: refusal.message.clone(),
-        })
-        .collect()
-}
-
-fn explain(want: &Wanted, mut refusal: Refusal) -> Refusal {
-    refusal.message = format!(
-        "cannot make the slice of profile {} for domain {}: {}",
-        want.profile.name, want.allocation.domain.name, refusal.message
-    );
-    refusal
+/// Returns whether a slice that exists is what its profile asks for today.
+fn still_fits(want: &Wanted, record: &Realized, snapshot: &HostSnapshot) -> bool {
+    profile::candidates(&want.profile, snapshot).iter().any(|matched| {
+        let parent = matched.parent.as_str() == record.parent.as_str();
+        parent && matches!(&matched.fit, Ok(Fit::Type(mdev_type)) if Some(&mdev_type.id) == record.mdev_type.as_ref())
+    })
 }

@@ -43,6 +43,18 @@ pub(super) struct Armed {
     helper: Helper,
 }
 
+impl Armed {
+    /// Returns the intent, with the helper's id.
+    pub(super) const fn intent(&self) -> &Intent {
+        &self.intent
+    }
+
+    /// Sends the helper away; it has done nothing.
+    pub(super) fn dismiss(self) {
+        self.helper.dismiss();
+    }
+}
+
 /// Helpers whose intents are stored.
 #[derive(Debug)]
 pub(super) struct Announced(Vec<Armed>);
@@ -98,7 +110,7 @@ impl Engine {
         let intents = armed.iter().map(|one| Change::OpenIntent(one.intent.clone())).collect();
         if let Err(refusal) = self.commit(intents, need) {
             if need == Need::Promise {
-                armed.into_iter().for_each(|one| one.helper.dismiss());
+                armed.into_iter().for_each(Armed::dismiss);
                 return Err(refusal);
             }
             tracing::warn!(error = %refusal, "giving back without a stored intent");
@@ -121,6 +133,13 @@ impl Engine {
             ends.push((intent, end));
         }
         ends
+    }
+
+    /// Lets one announced helper go and waits for it.
+    pub(super) fn release_one(&self, Armed { intent, helper }: Armed, deadline: Instant) -> (Intent, End) {
+        let at_work = helper.go(&intent.step);
+        let end = self.wait_helper(&intent, at_work, deadline);
+        (intent, end)
     }
 
     fn wait_helper(&self, intent: &Intent, helper: Running, deadline: Instant) -> End {

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid};
-use vgpud::backend::helper::{Helper, HelperId, Outcome};
+use vgpud::backend::helper::{Helper, Outcome};
 use vgpud::backend::{StepError, execute};
 use vgpud::config::Paths;
 use vgpud::inventory::{ScanOptions, scan};
+use vgpud::model::HelperId;
 use vgpud::model::{Kind, Step};
 use vgpud::sysfs::{Sysfs, wait_until};
 

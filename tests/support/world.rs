@@ -1,5 +1,7 @@
 //! A host in a box: a fake kernel, domains as files, and the real binaries on it.
 
+#![expect(clippy::disallowed_methods, reason = "a test starts the binaries and plays libvirt")]
+
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;

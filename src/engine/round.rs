@@ -1,0 +1,258 @@
+//! One round of making slices: choose, announce, make; parents that turn out to be full are barred for the next.
+
+use std::time::Instant;
+
+use super::Engine;
+use super::admit::Wanted;
+use super::work::{Armed, End, Failure};
+use crate::backend;
+use crate::ledger::{Change, Intent, Need};
+use crate::model::{DeviceName, Gpu, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step};
+use crate::placement::{self, Barred, Choice, Want};
+use crate::plan;
+
+/// A slice that was made, or found made, during one start.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) record: Realized,
+    pub(super) intent: Option<Intent>,
+}
+
+/// Who does a step.
+#[derive(Debug)]
+enum Work {
+    Nothing,
+    Thread(Intent),
+    Helper(Armed),
+}
+
+/// One slice with its place and the step that makes it.
+#[derive(Debug)]
+struct Job {
+    want: Wanted,
+    choice: Choice,
+    work: Work,
+}
+
+impl Job {
+    fn intent(&self) -> Option<&Intent> {
+        match &self.work {
+            Work::Nothing => None,
+            Work::Thread(intent) => Some(intent),
+            Work::Helper(armed) => Some(armed.intent()),
+        }
+    }
+
+    /// Sends a waiting helper away; nothing was done.
+    fn dismiss(self) {
+        if let Work::Helper(armed) = self.work {
+            armed.dismiss();
+        }
+    }
+}
+
+impl Engine {
+    /// Makes what is missing, round by round, until all is made or nothing has room.
+    pub(super) fn make_missing(
+        &self,
+        missing: Vec<Wanted>,
+        run: RunId,
+        deadline: Instant,
+        made: &mut Vec<Made>,
+    ) -> Result<(), Refusal> {
+        let mut barred = Vec::new();
+        let mut missing = missing;
+        while !missing.is_empty() {
+            let snapshot = self.fresh(deadline)?;
+            let closed = [barred.as_slice(), &self.bars_of_unfinished(&snapshot)].concat();
+            let choices = self.choose(&missing, &snapshot, &closed)?;
+            let jobs = self.announce_round(missing, choices, run)?;
+            missing = self.make_round(jobs, &snapshot, run, deadline, made, &mut barred)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the slices of a round. Returns those whose parent turned out to be full.
+    fn make_round(
+        &self,
+        jobs: Vec<Job>,
+        snapshot: &HostSnapshot,
+        run: RunId,
+        deadline: Instant,
+        made: &mut Vec<Made>,
+        barred: &mut Vec<Barred>,
+    ) -> Result<Vec<Wanted>, Refusal> {
+        let mut left = Vec::new();
+        let mut failed = None;
+        for job in jobs {
+            if failed.is_some() {
+                self.defer(job.intent().map(|intent| Change::CloseIntent(intent.id)).into_iter().collect());
+                job.dismiss();
+                continue;
+            }
+            let (want, choice) = (job.want.clone(), job.choice.clone());
+            match self.make_one(job, run, deadline, made) {
+                Ok(None) => {}
+                Ok(Some(refusal)) => {
+                    barred.extend(bars(&choice, snapshot, &refusal));
+                    left.push(want);
+                }
+                Err(refusal) => failed = Some(refusal),
+            }
+        }
+        failed.map_or(Ok(left), Err)
+    }
+
+    /// Bars GPUs whose VFs are being changed, and parents on which a creation has not ended.
+    fn bars_of_unfinished(&self, snapshot: &HostSnapshot) -> Vec<Barred> {
+        let stuck = self.unfinished();
+        let ledger = self.ledger();
+        let mut bars = Vec::new();
+        for intent in ledger.book().intents.values() {
+            let bar = |name: DeviceName| Barred {
+                parent: name,
+                mdev_type: None,
+                reason: format!("is busy: {}", intent.step),
+            };
+            match &intent.step {
+                Step::SetVfs { .. } => {
+                    for gpu in snapshot.gpus.iter().filter(|gpu| gpu.id == intent.gpu) {
+                        bars.push(bar(gpu.name.clone()));
+                        bars.extend(gpu.parents.iter().map(|parent| bar(parent.name.clone())));
+                    }
+                }
+                Step::CreateMdev { parent, .. } if stuck.iter().any(|(id, ..)| *id == intent.id) => {
+                    bars.push(bar(parent.clone()))
+                }
+                Step::CreateMdev { .. } | Step::RemoveMdev { .. } | Step::BindVf { .. } => {}
+            }
+        }
+        bars
+    }
+
+    fn choose(
+        &self,
+        missing: &[Wanted],
+        snapshot: &HostSnapshot,
+        barred: &[Barred],
+    ) -> Result<Vec<Choice>, Refusal> {
+        let wants: Vec<Want> = missing
+            .iter()
+            .map(|want| Want {
+                allocation: want.allocation.id.clone(),
+                profile: want.profile.clone(),
+                device: want.allocation.device,
+            })
+            .collect();
+        let owners = self.owners();
+        placement::choose(&wants, snapshot, &owners, barred).map_err(Refusal::from)
+    }
+
+    /// One commit for all steps of the round, with the ids of the helpers that will do those that can sleep.
+    fn announce_round(
+        &self,
+        missing: Vec<Wanted>,
+        choices: Vec<Choice>,
+        run: RunId,
+    ) -> Result<Vec<Job>, Refusal> {
+        let mut jobs = Vec::with_capacity(choices.len());
+        for (want, choice) in missing.into_iter().zip(choices) {
+            let step = plan::step(&choice);
+            let intent =
+                step.map(|step| self.intent(step, Some(want.allocation.id.clone()), choice.gpu.clone(), run));
+            let work = match intent {
+                None => Work::Nothing,
+                Some(intent) if backend::may_block(&intent.step) => Work::Helper(self.arm(intent)?),
+                Some(intent) => Work::Thread(intent),
+            };
+            jobs.push(Job { want, choice, work });
+        }
+        let intents = jobs.iter().filter_map(Job::intent).cloned().map(Change::OpenIntent).collect();
+        match self.commit(intents, Need::Promise) {
+            Ok(()) => Ok(jobs),
+            Err(refusal) => {
+                jobs.into_iter().for_each(Job::dismiss);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Makes one slice. `Some` is why this parent could not, though another still may.
+    fn make_one(
+        &self,
+        job: Job,
+        run: RunId,
+        deadline: Instant,
+        made: &mut Vec<Made>,
+    ) -> Result<Option<Refusal>, Refusal> {
+        let record = self.record_for(&job, run);
+        let (intent, end) = match job.work {
+            Work::Nothing => {
+                made.push(Made { record, intent: None });
+                return Ok(None);
+            }
+            Work::Thread(intent) => {
+                let end = self.in_thread(&intent, deadline);
+                (intent, end)
+            }
+            Work::Helper(armed) => self.release_one(armed, deadline),
+        };
+        match end {
+            End::Done => made.push(Made { record, intent: Some(intent) }),
+            End::Failed(Failure { refusal, elsewhere }) => {
+                self.defer(vec![Change::CloseIntent(intent.id)]);
+                return if elsewhere { Ok(Some(refusal)) } else { Err(explain(&job.want, refusal)) };
+            }
+            End::Overrun => {
+                let text = format!("{} did not end in time", intent.step);
+                return Err(explain(&job.want, Refusal::new(Kind::Busy, text)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn record_for(&self, Job { want, choice, .. }: &Job, run: RunId) -> Realized {
+        Realized {
+            allocation: want.allocation.id.clone(),
+            device: want.allocation.device,
+            gpu: choice.gpu.clone(),
+            parent: choice.parent.clone(),
+            mdev_type: choice.mdev_type.clone(),
+            vf_id: choice.vf_id,
+            boot_id: self.inner.boot_id.clone(),
+            run,
+        }
+    }
+}
+
+/// What the ledger learns of slices that exist now.
+pub(super) fn changes_of(made: &[Made]) -> Vec<Change> {
+    let records = made.iter().map(|one| Change::PutRealized(one.record.clone()));
+    let closed =
+        made.iter().filter_map(|one| one.intent.as_ref()).map(|intent| Change::CloseIntent(intent.id));
+    records.chain(closed).collect()
+}
+
+/// Bars what turned out to be full for the next round. Parents of one GPU share its memory: when one has
+/// no room for a type, none of them has.
+fn bars(choice: &Choice, snapshot: &HostSnapshot, refusal: &Refusal) -> Vec<Barred> {
+    let shares = |gpu: &Gpu, parent: &MdevParent| {
+        parent.name == choice.parent || (refusal.kind == Kind::NoCapacity && gpu.id == choice.gpu)
+    };
+    let parents = snapshot.parents().filter(|(gpu, parent)| shares(gpu, parent));
+    parents
+        .map(|(_, parent)| Barred {
+            parent: parent.name.clone(),
+            mdev_type: choice.mdev_type.clone(),
+            reason: refusal.message.clone(),
+        })
+        .collect()
+}
+
+fn explain(want: &Wanted, mut refusal: Refusal) -> Refusal {
+    refusal.message = format!(
+        "cannot make the slice of profile {} for domain {}: {}",
+        want.profile.name, want.allocation.domain.name, refusal.message
+    );
+    refusal
+}
