@@ -11,6 +11,7 @@ mod admit;
 mod attach;
 mod give_back;
 mod handmade;
+mod history;
 mod look;
 mod profiles;
 mod publish;
@@ -30,15 +31,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::clock;
 use crate::config::{Config, Paths};
 use crate::domain_xml::Templates;
 use crate::inventory::ScanOptions;
-use crate::ledger::{Book, Change, HistoryEntry, IntentId, Ledger, LedgerError, Need};
+use crate::ledger::{Book, Change, IntentId, Ledger, LedgerError, Need};
 use crate::model::{BootId, DomainUuid, HostSnapshot, Kind, Refusal};
 use crate::sysfs::Sysfs;
 
 pub use attach::Allotment;
+pub use history::{Happened, Wanted as WantedHistory};
 pub use look::{Seen, SeenDomain};
 use scanner::Scanner;
 use turn::{Turn, Turns};
@@ -160,18 +161,6 @@ impl Engine {
     fn defer(&self, changes: Vec<Change>) {
         self.ledger().defer(changes);
         self.nudge();
-    }
-
-    /// Appends to the history with the next commit.
-    pub fn record(&self, peer: Option<Peer>, verb: &str, object: &str, outcome: &str) {
-        self.defer(vec![Change::Record(HistoryEntry {
-            at: clock::epoch_seconds(),
-            uid: peer.map(|peer| peer.uid),
-            pid: peer.and_then(|peer| peer.pid),
-            verb: verb.to_owned(),
-            object: object.to_owned(),
-            outcome: outcome.to_owned(),
-        })]);
     }
 
     /// Says that the kernel reported a change.

@@ -59,6 +59,34 @@ mod boot {
     }
 
     #[test]
+    fn the_history_tells_who_asked_for_what_and_outlives_the_service() {
+        let mut world = world();
+        world.serve();
+        world.ok("profile create small --type mtty-1");
+        world.define("web1", 1);
+        world.ok("attach web1 --profile small");
+        assert!(!world.ctl("attach nobody --profile small").status.success());
+        world.start("web1").expect("room");
+        world.stop("web1");
+        world.stop_service();
+        world.serve();
+        let entries = |words: &str| -> Vec<(String, String)> {
+            let history = world.json(words);
+            let text =
+                |entry: &serde_json::Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+            let list = history["entries"].as_array().expect("a list");
+            list.iter().rev().map(|entry| (text(entry, "verb"), text(entry, "outcome"))).collect()
+        };
+        let verbs = |words: &str| entries(words).into_iter().map(|(verb, _)| verb).collect::<Vec<_>>();
+        assert_eq!(verbs("history"), ["profile create", "attach", "attach", "prepare", "started", "release"]);
+        assert!(entries("history --domain nobody")[0].1.contains("knows no domain"));
+        let id = world.json("allocations")["allocations"][0]["id"].as_str().expect("an id").to_owned();
+        assert_eq!(verbs(&format!("log {id}")), ["attach", "prepare", "started", "release"]);
+        assert_eq!(verbs("history --limit 2"), ["started", "release"]);
+        assert!(world.ok("history").contains("uid 0, pid "));
+    }
+
+    #[test]
     fn a_pf_that_is_missing_after_a_reboot_is_told_and_costs_nothing_else() {
         let mut world = world();
         world.serve();
