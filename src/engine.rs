@@ -26,7 +26,7 @@ mod vfs;
 mod view;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,10 +35,10 @@ use crate::config::{Config, Paths};
 use crate::domain_xml::Templates;
 use crate::inventory::ScanOptions;
 use crate::ledger::{Book, Change, IntentId, Ledger, LedgerError, Need};
-use crate::model::{BootId, DomainUuid, HostSnapshot, Kind, Refusal};
+use crate::model::{AllocationId, BootId, DomainUuid, HostSnapshot, Kind, Refusal};
 use crate::sysfs::Sysfs;
 
-pub use attach::Allotment;
+pub use attach::{Allotment, Plugging};
 pub use history::{Happened, Wanted as WantedHistory};
 pub use look::{Seen, SeenDomain};
 use scanner::Scanner;
@@ -95,6 +95,8 @@ struct Inner {
     capacity: Turns<()>,
     domains: Turns<DomainUuid>,
     stuck: Mutex<BTreeMap<IntentId, Stuck>>,
+    /// Slices that are being plugged: made, and not in the live XML yet.
+    plugging: Mutex<BTreeSet<AllocationId>>,
     /// Why remembered VF counts of an earlier boot are not back, for people.
     unrestored: Mutex<Vec<String>>,
     /// Signalled when something was deferred or a lease was given, so that the keeper recomputes its wait.
@@ -133,6 +135,7 @@ impl Engine {
                 capacity: Turns::default(),
                 domains: Turns::default(),
                 stuck: Mutex::default(),
+                plugging: Mutex::default(),
                 unrestored: Mutex::default(),
                 nudge: (Mutex::new(false), Condvar::new()),
             }),

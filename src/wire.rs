@@ -146,6 +146,8 @@ pub struct Explanation {
 pub enum Through {
     /// The service adds the hostdev to the inactive definition.
     Definition,
+    /// The same, and it is plugged into the running guest at once.
+    Live,
     /// The caller does, with the XML of the answer.
     Xml,
     /// The caller hot-plugs the XML of the answer: the slice is made at once.
@@ -197,6 +199,9 @@ pub struct Detach {
     /// Only those of this profile.
     #[serde(default)]
     pub profile: Option<ProfileName>,
+    /// Unplug them from the running guest too.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// What state an allocation's slice is in, derived from the host.

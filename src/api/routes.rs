@@ -175,6 +175,7 @@ async fn allocate(
     let verb = match (request.dry_run, request.through) {
         (true, _) => "attach --dry-run",
         (false, wire::Through::Definition) => "attach",
+        (false, wire::Through::Live) => "attach --live",
         (false, wire::Through::Xml) => "xml",
         (false, wire::Through::LiveXml) => "xml --live",
     };

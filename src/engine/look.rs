@@ -122,6 +122,7 @@ impl Engine {
             match act {
                 Act::Put(allocation) => puts.push(Change::PutAllocation(allocation)),
                 Act::Free(id) => free.push(id),
+                Act::GiveBack(id) if self.is_plugging(&id) => {}
                 Act::GiveBack(id) => records.extend(self.ledger().book().realized.get(&id).cloned()),
             }
         }
@@ -146,6 +147,10 @@ impl Engine {
             }
         }
         self.nudge();
+    }
+
+    fn is_plugging(&self, id: &AllocationId) -> bool {
+        self.inner.plugging.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(id)
     }
 
     /// Gives back slices of runs that are over. A domain that is being started or stopped right now is left alone.
