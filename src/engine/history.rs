@@ -44,16 +44,20 @@ impl Engine {
         })]);
     }
 
-    /// Records what the service did to an allocation by itself.
+    /// Records what the service did to an allocation of a domain by itself.
     pub(super) fn record_own(
         &self,
         verb: &'static str,
         allocation: &AllocationId,
-        object: String,
+        domain: String,
         outcome: &str,
     ) {
-        let domain = self.ledger().book().allocations.get(allocation).map(|one| one.domain.name.clone());
-        self.record(None, Happened { verb, object, domain, allocations: vec![allocation.clone()] }, outcome);
+        let object = allocation.to_string();
+        self.record(
+            None,
+            Happened { verb, object, domain: Some(domain), allocations: vec![allocation.clone()] },
+            outcome,
+        );
     }
 
     /// Reads the newest entries, newest first.
