@@ -139,11 +139,11 @@ impl Desk {
         }
     }
 
-    /// Takes slices out of a domain's inactive definition; what a running guest has stays until it stops.
+    /// Takes slices out of a domain's inactive definition, and tells which; what a running guest has stays until it stops.
     ///
     /// # Errors
     /// When there is no such domain or allocation, or libvirt refuses.
-    pub fn detach(&self, request: &Detach) -> Result<wire::Changed, Refusal> {
+    pub fn detach(&self, request: &Detach) -> Result<(wire::Changed, Vec<AllocationId>), Refusal> {
         let listed = self.find(&request.domain)?;
         let book = self.engine.book();
         let chosen: Vec<Allocation> = book
@@ -154,7 +154,9 @@ impl Desk {
             .collect();
         if chosen.is_empty() {
             return match (&request.allocation, &request.profile) {
-                (None, None) => Ok(wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() }),
+                (None, None) => {
+                    Ok((wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() }, Vec::new()))
+                }
                 _ => Err(Refusal::new(
                     Kind::NotFound,
                     format!("domain {} has no such allocation", listed.domain.name),
@@ -177,7 +179,8 @@ impl Desk {
                 self.link.call("detach a hostdev", CALL, move |host| host.detach(domain, &hostdev, &id));
             done.map_err(|error| Refusal::from(&error))?;
         }
-        self.end_detached(&listed, &chosen)
+        let changed = self.end_detached(&listed, &chosen)?;
+        Ok((changed, chosen.into_iter().map(|one| one.id).collect()))
     }
 
     /// A stopped domain's promises end now; a running one's when its live XML no longer shows them.

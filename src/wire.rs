@@ -1,6 +1,6 @@
 //! Requests and answers as they travel over the socket. Version 1, JSON.
 //!
-//! Paths: `GET /v1/gpus`, `GET /v1/status`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
+//! Paths: `GET /v1/gpus`, `GET /v1/status`, `GET /v1/history`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
 //! `GET /v1/profiles/NAME/explain`, `GET|POST /v1/allocations`, `POST /v1/detach`,
 //! `PUT /v1/vfs/PF`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/hook`.
 //! A refusal is a [`Refusal`] with the HTTP status of its kind.
@@ -13,7 +13,7 @@ use crate::model::{
     Allocation, AllocationId, Device, DeviceName, DomainUuid, Gpu, GpuId, Holder, MdevTypeId, MdevUuid,
     Profile, ProfileName, RunId, ScanProblem,
 };
-pub use crate::model::{Candidate, HookDevice, Kind, Refusal};
+pub use crate::model::{Candidate, HistoryEntry, HookDevice, Kind, Refusal};
 pub use slice_list::slices;
 
 /// Whose a slice is.
@@ -101,6 +101,13 @@ pub struct ProfileUse {
     pub profile: Profile,
     /// Allocations that follow it.
     pub allocations: u32,
+}
+
+/// Answer of `GET /v1/history?domain=&allocation=&limit=`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Newest first.
+    pub entries: Vec<HistoryEntry>,
 }
 
 /// Whether a request changed anything.

@@ -132,11 +132,14 @@ impl Engine {
         }
         self.sweep(records, seen);
         for id in free {
-            let owner = self.ledger().book().allocations.get(&id).map(|allocation| allocation.domain.uuid);
-            let Some(domain) = owner else { continue };
+            let owner = self.ledger().book().allocations.get(&id).map(|allocation| allocation.domain.clone());
+            let Some(DomainRef { uuid: domain, name }) = owner else { continue };
             let Ok(_turn) = self.domain_turn(domain, std::time::Instant::now() + OPERATION) else { continue };
             match self.free(std::slice::from_ref(&id)) {
-                Ok(()) => tracing::info!(allocation = %id, "allocation freed: no domain shows it"),
+                Ok(()) => {
+                    self.record_own("free", &id, name, "no domain's XML shows it");
+                    tracing::info!(allocation = %id, "allocation freed: no domain shows it");
+                }
                 Err(refusal) => {
                     tracing::warn!(allocation = %id, error = %refusal, "allocation not freed yet, trying again at the next look")
                 }

@@ -43,6 +43,7 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
                 Some(sriov) if sriov.enabled == *count => vec![Change::PutWish(VfWish {
                     gpu: intent.gpu.clone(),
                     count: *count,
+                    boot_id: intent.boot_id.clone(),
                     autoprobe_before: book
                         .wishes
                         .get(&intent.gpu)

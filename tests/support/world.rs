@@ -221,6 +221,11 @@ impl World {
         Ok(())
     }
 
+    /// The domain was running when the host lost power.
+    pub(crate) fn forget_running(&self, name: &str) {
+        std::fs::remove_file(self.live_file(name)).expect("a running domain");
+    }
+
     /// Stops a domain as libvirt does.
     pub(crate) fn stop(&mut self, name: &str) {
         for device in self.devices(name) {
