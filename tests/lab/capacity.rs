@@ -16,7 +16,7 @@ fn a_start_without_room_says_what_was_asked_what_is_left_and_who_has_the_rest() 
     assert_eq!(lab.mdevs().len(), 12);
 
     let refusal = web1.try_start();
-    refusal.refused(&["web1", "mtty-1", "profile small", "mtty has 0", "vgpuctl by hand 12 x mtty-2"]);
+    refusal.refused(&["web1", "mtty-1", "profile small", "mtty: has 0", "vgpuctl by hand 12 x mtty-2"]);
     let line = refusal.stderr.lines().find(|line| line.contains("vgpud:")).unwrap_or_default();
     assert!(line.contains("cannot place"), "one line tells it all: {refusal:#?}");
     assert_eq!(lab.mdevs().len(), 12, "nothing is left behind, nothing of others is taken");
