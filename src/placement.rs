@@ -85,8 +85,8 @@ pub struct Barred {
 /// Chooses a place for each want. The answer is in the order of `wants`.
 ///
 /// With [`most-free`](crate::model::Policy::MostFree) an mdev goes to the parent with the most of its type
-/// left, less what this request already put on the same GPU; ties by the parent's name. A want that names
-/// a VF gets that VF.
+/// left, less what this request already put on the same GPU; ties by what is left on the whole GPU (where VFs
+/// are parents, each has one), then by the parent's name. A want that names a VF gets that VF.
 ///
 /// # Errors
 /// When not all of them can be had: then none is.

@@ -94,7 +94,8 @@ impl Engine {
             match self.make_one(job, run, deadline, made) {
                 Ok(None) => {}
                 Ok(Some(refusal)) => {
-                    barred.extend(bars(&choice, snapshot, &refusal));
+                    let more = bars(&choice, snapshot, &refusal, barred);
+                    barred.extend(more);
                     left.push(want);
                 }
                 Err(refusal) => failed = Some(refusal),
@@ -234,11 +235,16 @@ pub(super) fn changes_of(made: &[Made]) -> Vec<Change> {
 }
 
 /// Bars what turned out to be full for the next round. Parents of one GPU share its memory: when one has
-/// no room for a type, none of them has.
-fn bars(choice: &Choice, snapshot: &HostSnapshot, refusal: &Refusal) -> Vec<Barred> {
-    let shares = |gpu: &Gpu, parent: &MdevParent| {
-        parent.name == choice.parent || (refusal.kind == Kind::NoCapacity && gpu.id == choice.gpu)
+/// no room for a type, none of them has. And a GPU of which a second parent fails is not asked 30 times more.
+fn bars(choice: &Choice, snapshot: &HostSnapshot, refusal: &Refusal, barred: &[Barred]) -> Vec<Barred> {
+    let before = |parent: &MdevParent| {
+        let same = |bar: &Barred| bar.parent == parent.name && bar.mdev_type == choice.mdev_type;
+        barred.iter().any(same)
     };
+    let ours = snapshot.gpus.iter().filter(|gpu| gpu.id == choice.gpu);
+    let whole = refusal.kind == Kind::NoCapacity || ours.flat_map(|gpu| &gpu.parents).any(before);
+    let shares =
+        |gpu: &Gpu, parent: &MdevParent| parent.name == choice.parent || (whole && gpu.id == choice.gpu);
     let parents = snapshot.parents().filter(|(gpu, parent)| shares(gpu, parent));
     parents
         .map(|(_, parent)| Barred {

@@ -44,7 +44,7 @@ impl fmt::Display for Wish {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Policy {
-    /// The parent with the most free of the type wins; ties by name.
+    /// The parent with the most free of the type wins; ties by what is free on its whole GPU, then by name.
     #[default]
     MostFree,
 }

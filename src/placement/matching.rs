@@ -14,6 +14,8 @@ pub(super) struct Seat<'a> {
     pub(super) parent: &'a DeviceName,
     pub(super) mdev_type: &'a MdevType,
     room: usize,
+    /// What all parents of its GPU can give of what this seat's profile asks for.
+    of_gpu: usize,
 }
 
 /// Places and who sits where.
@@ -31,18 +33,19 @@ impl<'a> Seats<'a> {
         let parent = offer.matched.parent;
         let known = self.places.iter().position(|p| p.parent == parent && p.mdev_type.id == mdev_type.id);
         Some(known.unwrap_or_else(|| {
-            let room = offer.room.as_ref().map_or(0, |room| usize::try_from(*room).unwrap_or(usize::MAX));
-            self.places.push(Seat { gpu: offer.matched.gpu, parent, mdev_type, room });
+            let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+            let (room, of_gpu) = (number(offer.possible()), number(offer.of_gpu));
+            self.places.push(Seat { gpu: offer.matched.gpu, parent, mdev_type, room, of_gpu });
             self.places.len() - 1
         }))
     }
 
     /// Seats one more guest, who accepts `places`; false when that cannot be done.
     pub(super) fn take(&mut self, places: Vec<usize>) -> bool {
-        let best =
-            places.iter().copied().filter(|place| self.taken(*place) < self.places[*place].room).max_by(
-                |a, b| self.left(*a).cmp(&self.left(*b)).then_with(|| self.parent(*b).cmp(self.parent(*a))),
-            );
+        let free = places.iter().copied().filter(|place| self.taken(*place) < self.places[*place].room);
+        let best = free.max_by(|a, b| {
+            self.left(*a).cmp(&self.left(*b)).then_with(|| self.parent(*b).cmp(self.parent(*a)))
+        });
         self.guests.push((places, best));
         let guest = self.guests.len() - 1;
         best.is_some() || self.augment(guest, &mut BTreeSet::new())
@@ -61,13 +64,13 @@ impl<'a> Seats<'a> {
         self.guests.iter().filter(|(_, has)| *has == Some(place)).count()
     }
 
-    /// What a place has left when every guest on its GPU counts, also those of other types and parents:
-    /// they share the GPU's memory. For preference only; whether there is room is the place's own count.
-    fn left(&self, place: usize) -> usize {
-        let gpu = &self.places[place].gpu.id;
-        let there =
-            self.guests.iter().filter_map(|(_, has)| *has).filter(|has| &self.places[*has].gpu.id == gpu);
-        self.places[place].room.saturating_sub(there.count())
+    /// What a place and its GPU have left when every guest on the GPU counts, also those of other types and
+    /// parents: they share the GPU's memory. For preference only; whether there is room is the place's own count.
+    fn left(&self, place: usize) -> (usize, usize) {
+        let Seat { gpu, room, of_gpu, .. } = &self.places[place];
+        let there = self.guests.iter().filter_map(|(_, has)| *has);
+        let there = there.filter(|has| self.places[*has].gpu.id == gpu.id).count();
+        (room.saturating_sub(there), of_gpu.saturating_sub(there))
     }
 
     /// Finds a place by moving others; each level visits a place not visited before, so it ends.

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Candidate, Device, Holder, HostSnapshot, Mdev, MdevParent, MdevType, Profile, Vf, one_line,
+    Candidate, Device, GpuId, Holder, HostSnapshot, Mdev, MdevParent, MdevType, Profile, Vf, one_line,
 };
 use crate::placement::{Barred, Owner, Owners};
 use crate::profile::{Fit, Match, candidates};
@@ -16,6 +16,8 @@ pub(super) struct Offer<'a> {
     pub(super) matched: Match<'a>,
     /// How many it can give, or one clause that says why it gives none although it matches, or why it does not match.
     pub(super) room: Result<u32, String>,
+    /// How many all parents of its GPU can give.
+    pub(super) of_gpu: u32,
 }
 
 /// Returns what every parent offers, in the order of [`candidates`].
@@ -33,9 +35,18 @@ pub(super) fn offers<'a>(
                 None => Ok(count(fit, owners)),
             },
         };
-        Offer { matched, room }
+        Offer { matched, room, of_gpu: 0 }
     };
-    candidates(profile, snapshot).into_iter().map(offer).collect()
+    let mut all: Vec<Offer<'a>> = candidates(profile, snapshot).into_iter().map(offer).collect();
+    let mut of_gpu: BTreeMap<&'a GpuId, u32> = BTreeMap::new();
+    for one in &all {
+        let sum = of_gpu.entry(&one.matched.gpu.id).or_insert(0);
+        *sum = sum.saturating_add(one.possible());
+    }
+    for one in &mut all {
+        one.of_gpu = of_gpu.get(&one.matched.gpu.id).copied().unwrap_or(0);
+    }
+    all
 }
 
 fn bar<'b>(matched: &Match<'_>, fit: &Fit<'_>, barred: &'b [Barred]) -> Option<&'b str> {
@@ -76,9 +87,10 @@ impl<'a> Offer<'a> {
         self.room.as_ref().copied().unwrap_or(0)
     }
 
-    /// Orders by what is left, then those that match at all, then name.
+    /// Orders by what is left, then those that match at all, then what is left on the whole GPU, then name.
     pub(super) fn best_first(&self, other: &Self) -> Ordering {
-        let key = |offer: &Self| (Reverse(offer.possible()), offer.matched.fit.is_err());
+        let key =
+            |offer: &Self| (Reverse(offer.possible()), offer.matched.fit.is_err(), Reverse(offer.of_gpu));
         key(self)
             .cmp(&key(other))
             .then_with(|| self.matched.parent.cmp(other.matched.parent))

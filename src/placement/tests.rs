@@ -55,7 +55,21 @@ fn the_parent_with_the_most_left_wins_and_ties_go_by_name() {
 fn slices_of_one_request_spread_over_gpus_whose_parents_share_memory() {
     let vfs = |gpu: &str| (0..4).map(|n| parent(&format!("{gpu}{n}"), vec![mdev_type("t", 0, 1)])).collect();
     let snapshot = host(vec![gpu("a", vfs("a")), gpu("b", vfs("b"))]);
-    assert_eq!(parents(&choose_mdevs(4, &snapshot).expect("room")), ["a0", "b0", "a1", "a2"]);
+    assert_eq!(parents(&choose_mdevs(4, &snapshot).expect("room")), ["a0", "b0", "a1", "b1"]);
+}
+
+#[test]
+fn of_parents_that_have_the_same_left_one_on_the_emptier_gpu_wins() {
+    let vfs = |gpu: &str, left: [u32; 3]| {
+        left.iter()
+            .enumerate()
+            .map(|(n, left)| parent(&format!("{gpu}{n}"), vec![mdev_type("t", 0, *left)]))
+            .collect()
+    };
+    let snapshot = host(vec![gpu("a", vfs("a", [0, 1, 1])), gpu("b", vfs("b", [1, 1, 1]))]);
+    assert_eq!(parents(&choose_mdevs(1, &snapshot).expect("room")), ["b0"]);
+    let explained = explain(&of_type("t"), &snapshot, &Owners::new(), &[]);
+    assert_eq!(explained[0].parent.as_str(), "b0", "explain names the same one first");
 }
 
 #[test]

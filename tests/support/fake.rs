@@ -186,6 +186,11 @@ impl FakeKernel {
         self.add_fault(pattern, Access::Write, Some(nth), Trouble::Fail(errno as i32));
     }
 
+    /// Lets every write to a path that contains `pattern` fail; nothing happens then.
+    pub(crate) fn fail_always(&self, pattern: &str, errno: Errno) {
+        self.add_fault(pattern, Access::Write, None, Trouble::Fail(errno as i32));
+    }
+
     /// Lets every read of a path that contains `pattern` fail.
     pub(crate) fn fail_reads(&self, pattern: &str, errno: Errno) {
         self.add_fault(pattern, Access::Read, None, Trouble::Fail(errno as i32));

@@ -27,7 +27,7 @@ pub(crate) struct World {
     pub(crate) host: FakeKernel,
     domains: PathBuf,
     service: Option<Service>,
-    next_pid: u32,
+    next_pid: AtomicU32,
     /// Libvirt as `none` instead of the directory of domains.
     pub(crate) without_libvirt: bool,
 }
@@ -54,12 +54,12 @@ impl World {
         let host = FakeKernel::mount(spec);
         let domains = host.root().join("etc/libvirt/qemu");
         std::fs::create_dir_all(&domains).expect("directory");
-        Self { host, domains, service: None, next_pid: 4000, without_libvirt: false }
+        Self { host, domains, service: None, next_pid: AtomicU32::new(4000), without_libvirt: false }
     }
 
     // Binaries -----------------------------------------------------------------------------------
 
-    fn command(&self, binary: &str) -> Command {
+    pub(crate) fn command(&self, binary: &str) -> Command {
         let mut command = Command::new(binary);
         let uri = match self.without_libvirt {
             true => "none".to_owned(),
@@ -127,6 +127,16 @@ impl World {
         service.end(signal)
     }
 
+    /// Kills the service; its supervisor starts it again. Waits until the successor answers.
+    pub(crate) fn kill_once(&self) {
+        let service = self.service.as_ref().expect("a service");
+        let before = service.deaths.load(Ordering::SeqCst);
+        let pid = i32::try_from(service.child.lock().expect("lock").id()).expect("pid");
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("a service that runs");
+        wait("the service dies", || (service.deaths.load(Ordering::SeqCst) > before).then_some(()));
+        self.wait_answering();
+    }
+
     pub(crate) fn service_log(&self) -> String {
         std::fs::read_to_string(self.host.root().join("var/service.log")).unwrap_or_default()
     }
@@ -177,11 +187,11 @@ impl World {
         std::fs::write(self.file(name), xml).expect("domain file");
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.domains.join(format!("{name}.xml"))
     }
 
-    fn live_file(&self, name: &str) -> PathBuf {
+    pub(crate) fn live_file(&self, name: &str) -> PathBuf {
         self.domains.join(format!("{name}.live.xml"))
     }
 
@@ -199,24 +209,21 @@ impl World {
         parsed.hostdevs.iter().filter_map(|one| one.source.device()).map(|one| one.to_string()).collect()
     }
 
-    /// Starts a domain as libvirt does: `prepare`, then QEMU opens the devices, then `started`; when
-    /// `prepare` fails, `stopped` and `release`. Returns the hook's line on failure.
-    pub(crate) fn start(&mut self, name: &str) -> Result<(), String> {
+    /// Starts a domain as libvirt does: it counts as active, then `prepare`, then QEMU opens the devices, then
+    /// `started`; when `prepare` fails, `stopped` and `release`. Returns the hook's line on failure.
+    pub(crate) fn start(&self, name: &str) -> Result<(), String> {
+        std::fs::write(self.live_file(name), self.xml(name)).expect("live file");
         let prepared = self.hook(name, "prepare begin -");
         if !prepared.status.success() {
             self.hook(name, "stopped end -");
             self.hook(name, "release end failed");
+            std::fs::remove_file(self.live_file(name)).expect("live file");
             return Err(stderr(&prepared));
         }
-        self.next_pid += 1;
+        let pid = self.next_pid.fetch_add(1, Ordering::SeqCst);
         for device in self.devices(name) {
-            assert!(
-                self.host.hold(&device, name, self.next_pid),
-                "QEMU cannot open {device}\n{}",
-                self.service_log()
-            );
+            assert!(self.host.hold(&device, name, pid), "QEMU cannot open {device}\n{}", self.service_log());
         }
-        std::fs::write(self.live_file(name), self.xml(name)).expect("live file");
         self.hook(name, "started begin -");
         Ok(())
     }
@@ -227,7 +234,7 @@ impl World {
     }
 
     /// Stops a domain as libvirt does.
-    pub(crate) fn stop(&mut self, name: &str) {
+    pub(crate) fn stop(&self, name: &str) {
         for device in self.devices(name) {
             self.host.unhold(&device);
         }

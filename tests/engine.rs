@@ -1,0 +1,18 @@
+//! The engine with the real binaries on the fake kernel: late binding, races, runs, hangs, bad input, bad disks.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "a test plays the host's other programs, and a fact that cannot be had fails it"
+)]
+
+#[cfg(test)]
+mod support;
+
+#[cfg(test)]
+#[path = "engine/kit.rs"]
+mod kit;
+
+#[cfg(test)]
+#[path = "engine/binding.rs"]
+mod binding;
