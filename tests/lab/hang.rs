@@ -6,9 +6,12 @@ use super::host::{Lab, SHORT};
 /// Reads the API over one connection each, so that no process's start is in the times.
 const READS: &str = include_str!("reads.pl");
 
-/// The promise: 99 of 100 reads are answered within this, whatever the kernel does. Emulation slows all
-/// code alike, so where the same reads already take long before the hang, twice as long is allowed.
+/// The promise: 99 of 100 reads are answered within this, whatever the kernel does. Emulation on a busy
+/// machine slows all code alike, so where the same reads take long before the hang already, twice as long
+/// is allowed; and the machine may be busy for a while, so the best of a few tries counts. Something that
+/// waits for the kernel would wait in each of them.
 const MOST_MS: f64 = 50.0;
+const TRIES: usize = 4;
 
 impl Lab {
     /// The 99th percentile of 200 reads of `gpus`, `status` and `allocations`, in milliseconds.
@@ -17,6 +20,13 @@ impl Lab {
         println!("200 reads in ms: {times}");
         let p99 = times.split_whitespace().skip_while(|word| *word != "p99").nth(1);
         p99.expect("a number").parse().expect("a number")
+    }
+
+    #[track_caller]
+    fn assert_reads_as_fast_as(&self, before: f64, when: &str) {
+        let limit = MOST_MS.max(before * 2.0);
+        let fast = (0..TRIES).any(|_| self.p99_of_reads() < limit);
+        assert!(fast, "p99 of reads is above {limit} ms {when}; before the hang it was {before} ms");
     }
 }
 
@@ -44,15 +54,12 @@ fn nothing_waits_for_a_removal_that_hangs_in_the_kernel() {
         lab.background(name, &format!("echo 1 >/sys/bus/mdev/devices/{uuid}/remove"));
         lab.wait(&format!("! test -e /sys/bus/mdev/devices/{uuid}"), SHORT);
     }
-    let limit = MOST_MS.max(before * 2.0);
-    let during = lab.p99_of_reads();
-    assert!(during < limit, "p99 {during} ms during the hang, {before} ms before it");
+    lab.assert_reads_as_fast_as(before, "during the hang");
     for uuid in [uuid.as_str(), foreign] {
         lab.run(&format!("vgpuctl mdev create mtty mtty-1 --uuid {uuid}")).refused(&[uuid, "exists"]);
     }
     lab.ok("timeout 20 systemctl restart vgpud");
-    let restarted = lab.p99_of_reads();
-    assert!(restarted < limit, "p99 {restarted} ms after a restart during the hang, {before} ms before it");
+    lab.assert_reads_as_fast_as(before, "after a restart during the hang");
     assert!(web1.is_running() && other.is_running());
 
     web1.destroy();

@@ -59,6 +59,7 @@ fn a_dead_service_stops_only_starts_that_need_it() {
     lab.ok("systemctl stop vgpud");
 
     plain.start();
+    plain.destroy();
     web2.try_start().refused(&["web2 needs vGPU slices and vgpud is not running", "systemctl start vgpud"]);
 
     // libvirt asks the hook about each running guest, and kills those for which it fails.
