@@ -7,12 +7,29 @@
 
 #![expect(clippy::expect_used, reason = "a lab that does not answer fails the test")]
 
-#[path = "lab/guest.rs"]
-mod guest;
-#[path = "lab/host.rs"]
-mod host;
-
+#[path = "lab/access.rs"]
+mod access;
+#[path = "lab/by_hand.rs"]
+mod by_hand;
 #[path = "lab/capacity.rs"]
 mod capacity;
+#[path = "lab/disk.rs"]
+mod disk;
+#[path = "lab/foreign.rs"]
+mod foreign;
+#[path = "lab/guest.rs"]
+mod guest;
+#[path = "lab/hang.rs"]
+mod hang;
+#[path = "lab/host.rs"]
+mod host;
 #[path = "lab/journeys.rs"]
 mod journeys;
+#[path = "lab/killed.rs"]
+mod killed;
+#[path = "lab/power.rs"]
+mod power;
+#[path = "lab/vfs.rs"]
+mod vfs;
+#[path = "lab/xml.rs"]
+mod xml;

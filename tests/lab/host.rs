@@ -46,7 +46,6 @@ impl Output {
 /// The lab, at the snapshot `installed` when the test begins.
 #[derive(Debug)]
 pub(crate) struct Lab {
-    hang_is_wanted: bool,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -61,15 +60,10 @@ impl Lab {
              cargo build && scripts/lab up && scripts/install-lab\n{}",
             back.stderr
         );
-        let lab = Self { hang_is_wanted: false, _alone: alone };
+        let lab = Self { _alone: alone };
         assert_eq!(lab.run(&format!("test -f {MARKER}")).code, 0, "what answers is not a lab: no {MARKER}");
         lab.run("dmesg --clear");
         lab
-    }
-
-    /// Says that the test makes the kernel report a task that hangs.
-    pub(crate) fn a_hang_is_wanted(&mut self) {
-        self.hang_is_wanted = true;
     }
 
     /// Runs a shell command as root.
@@ -99,6 +93,39 @@ impl Lab {
         let output = tool(&["run", "bash", "-c", script, "wait", fact, &seconds]);
         assert_eq!(output.code, 0, "not so after {seconds} s: {fact}\n{output:#?}");
         output.stdout.trim_end().to_owned()
+    }
+
+    /// Starts a shell command and does not wait for it; `end_of` does.
+    #[track_caller]
+    pub(crate) fn background(&self, name: &str, command: &str) {
+        let script = r#"rm -f "/tmp/$1."*
+            setsid bash -c 'bash -c "$2" >"/tmp/$1.out" 2>"/tmp/$1.err"; echo $? >"/tmp/$1.code"' job "$1" "$2" \
+                </dev/null >/dev/null 2>&1 &"#;
+        let output = tool(&["run", "bash", "-c", script, "background", name, command]);
+        assert_eq!(output.code, 0, "{output:#?}");
+    }
+
+    /// Waits until a command in the background has ended.
+    #[track_caller]
+    pub(crate) fn end_of(&self, name: &str) -> Output {
+        let code = self.wait(&format!("test -s /tmp/{name}.code && cat /tmp/{name}.code"), SHORT * 2);
+        let read = |stream: &str| self.ok(&format!("cat /tmp/{name}.{stream}"));
+        Output { stdout: read("out"), stderr: read("err"), code: code.parse().expect("an exit code") }
+    }
+
+    /// The service's process.
+    #[track_caller]
+    pub(crate) fn service_pid(&self) -> String {
+        self.ok("systemctl show -P MainPID vgpud")
+    }
+
+    /// Waits until systemd has started another process of the service, by itself, and that is ready.
+    #[track_caller]
+    pub(crate) fn wait_service_other_than(&self, pid: &str) {
+        let fact = format!(
+            "systemctl is-active vgpud && test \"$(systemctl show -P MainPID vgpud)\" != {pid} && vgpuctl status"
+        );
+        self.wait(&fact, SHORT);
     }
 
     /// Power cut and cold boot.
@@ -168,9 +195,7 @@ impl Drop for Lab {
             eprintln!("--- the lab when the test failed\n{}", self.run(state).text());
             return;
         }
-        let hang = if self.hang_is_wanted { "blocked for more than|Call Trace|blocked until" } else { "^$" };
-        let warnings =
-            self.ok(&format!("dmesg | grep -E 'WARNING|BUG|Oops|Call Trace' | grep -vE '{hang}' || true"));
+        let warnings = self.ok("dmesg | grep -E 'WARNING|BUG|Oops|Call Trace' || true");
         assert_eq!(warnings, "", "the kernel warned");
         let panics =
             self.ok("journalctl -u vgpud -b --no-pager -o cat | grep -E 'panicked at|PANIC' || true");
