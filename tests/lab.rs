@@ -5,6 +5,11 @@
 //!
 //! They change the host they run on, and that host is the lab: nothing here works without it.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "measures and the state of a lab that failed are for people"
+)]
 #![expect(clippy::expect_used, reason = "a lab that does not answer fails the test")]
 
 #[path = "lab/access.rs"]
