@@ -6,6 +6,11 @@
 //! They change the host they run on, and that host is the lab: nothing here works without it.
 
 #![expect(clippy::expect_used, reason = "a lab that does not answer fails the test")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what was measured, and what there was when a test failed"
+)]
 
 #[path = "lab/access.rs"]
 mod access;
