@@ -3,11 +3,8 @@
 //! `tests/fixtures/lab.md` says how the recording was made. Where umockdev is not installed, there is
 //! nothing to show it with, and each test says so and passes.
 
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a recording that cannot be shown fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a recording that cannot be shown fails the test")]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::process::Command;
 

@@ -30,7 +30,11 @@ pub(super) fn ask(paths: &Paths, hook: &Hook, started: Instant) -> Result<(), St
             Err(ClientError::NotRunning { .. }) if Instant::now() < absent_until && left > PAUSE => pause(),
             Err(ClientError::Lost { .. }) if !sent_again => {
                 sent_again = true;
-                absent_until = Instant::now() + patience;
+                // It was there a moment ago, and systemd starts it again: a start is worth all the time there is.
+                absent_until = match hook.op {
+                    HookOp::Prepare => Instant::now() + left,
+                    _ => Instant::now() + patience,
+                };
             }
             Err(error) => return Err(line(error, hook)),
         }

@@ -16,7 +16,7 @@ fn the_service_killed_while_a_guest_runs_and_while_a_hook_waits_loses_nothing() 
     web2.attach("small");
     let [first, second] = [&web1, &web2].map(|guest| guest.named_mdevs().remove(0));
     web1.start();
-    web1.wait_firmware_sees(MTTY, 1);
+    web1.wait_sees(MTTY, 1);
 
     let killed = lab.service_pid();
     lab.ok("systemctl kill --signal KILL vgpud");
@@ -88,7 +88,7 @@ fn libvirt_killed_during_prepare_and_beside_a_running_guest_leaks_nothing() {
     web2.attach("small");
     let [first, second] = [&web1, &web2].map(|guest| guest.named_mdevs().remove(0));
     web1.start();
-    web1.wait_firmware_sees(MTTY, 1);
+    web1.wait_sees(MTTY, 1);
 
     // prepare is under way, and no release will ever come.
     lab.ok(FREEZE);
