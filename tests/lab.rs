@@ -11,11 +11,6 @@
     reason = "measures and the state of a lab that failed are for people"
 )]
 #![expect(clippy::expect_used, reason = "a lab that does not answer fails the test")]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "what was measured, and what there was when a test failed"
-)]
 
 #[path = "lab/access.rs"]
 mod access;

@@ -38,7 +38,8 @@ fn serves(web1: &Guest<'_>) {
 fn power_cut_during_attach() {
     let lab = prepared();
     let web1 = lab.known_guest("web1");
-    lab.cut_during("vgpuctl attach web1 --profile small", "sleep 0.1");
+    let promised = "sqlite3 -readonly /var/lib/vgpud/vgpud.db 'select key from allocations' | grep .";
+    lab.cut_during("vgpuctl attach web1 --profile small", promised);
     web1.attach("small");
     assert_eq!(web1.named_mdevs().len(), 1, "one promise, one hostdev");
     assert_eq!(lab.ok("vgpuctl allocations | tail -n +2 | wc -l"), "1");
