@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Engine, OPERATION};
 use crate::ledger::{Book, Change, Handmade, Intent, IntentId, VfWish};
-use crate::model::{Device, HostSnapshot, Realized, Step};
+use crate::model::{AllocationId, Device, HostSnapshot, Realized, RunId, Step};
 
 /// What an ended intent means for the ledger. Does not include closing it.
 pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> Vec<Change> {
@@ -88,5 +88,22 @@ impl Engine {
         drop(ledger);
         tracing::info!(step = %intent.step, "overrun kernel change ended");
         self.nudge();
+        if let (Step::CreateMdev { .. }, Some(allocation)) = (&intent.step, &intent.allocation) {
+            self.take_back_late(allocation, intent.run);
+        }
+    }
+
+    /// Whoever asked for this slice was refused at the deadline: it goes, unless a later run has taken it.
+    fn take_back_late(&self, allocation: &AllocationId, run: RunId) {
+        let deadline = Instant::now() + OPERATION;
+        let owner = self.ledger().book().allocations.get(allocation).map(|one| one.domain.uuid);
+        let turn = owner.map(|domain| self.domain_turn(domain, deadline)).transpose();
+        let Ok(_turn) = turn else {
+            tracing::warn!(%allocation, "its domain is busy, leaving a slice that came too late to the next sweep");
+            return;
+        };
+        let record = self.ledger().book().realized.get(allocation).cloned();
+        let late: Vec<Realized> = record.into_iter().filter(|record| record.run == run).collect();
+        self.give_back(late, deadline);
     }
 }
