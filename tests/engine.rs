@@ -28,3 +28,11 @@ mod hang;
 #[cfg(test)]
 #[path = "engine/hostile.rs"]
 mod hostile;
+
+#[cfg(test)]
+#[path = "engine/disk.rs"]
+mod disk;
+
+#[cfg(test)]
+#[path = "engine/life.rs"]
+mod life;
