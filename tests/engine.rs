@@ -16,3 +16,23 @@ mod kit;
 #[cfg(test)]
 #[path = "engine/binding.rs"]
 mod binding;
+
+#[cfg(test)]
+#[path = "engine/runs.rs"]
+mod runs;
+
+#[cfg(test)]
+#[path = "engine/hang.rs"]
+mod hang;
+
+#[cfg(test)]
+#[path = "engine/hostile.rs"]
+mod hostile;
+
+#[cfg(test)]
+#[path = "engine/disk.rs"]
+mod disk;
+
+#[cfg(test)]
+#[path = "engine/life.rs"]
+mod life;
