@@ -82,8 +82,8 @@ impl Desk {
         let retry = Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LOOK_EVERY);
         let quiet = if self.engine.has_promises() { LOOK_EVERY } else { Duration::from_secs(3600) };
         let limit = if failures > 0 { retry } else { quiet };
-        let until = self.engine.next_end().map(|end| end.saturating_sub(clock::epoch_seconds()).max(1));
-        match until.and_then(|seconds| u64::try_from(seconds).ok()) {
+        let until = self.engine.next_end().map(|end| end.saturating_sub(clock::epoch_seconds()));
+        match until.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0) {
             Some(seconds) => limit.min(Duration::from_secs(seconds)),
             None => limit,
         }
