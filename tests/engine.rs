@@ -36,3 +36,7 @@ mod disk;
 #[cfg(test)]
 #[path = "engine/life.rs"]
 mod life;
+
+#[cfg(test)]
+#[path = "engine/walk.rs"]
+mod walk;
