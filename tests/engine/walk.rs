@@ -271,7 +271,7 @@ impl Walk {
 fn a_random_walk_leaks_nothing_and_loses_nothing() {
     let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
     let seed = std::env::var("VGPUD_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(random);
-    println!("[print] VGPUD_SEED={seed}");
+    println!("VGPUD_SEED={seed}");
     let mut walk = Walk::new(seed);
     let began = Instant::now();
     let mut steps = 0;
@@ -283,5 +283,5 @@ fn a_random_walk_leaks_nothing_and_loses_nothing() {
     let foreign = walk.world.host.writes();
     let touched = foreign.iter().find(|write| write.path.contains("/ffffffff-"));
     assert_eq!(touched, None, "a foreign mdev was written to");
-    println!("[print] {steps} steps");
+    println!("{steps} steps");
 }
