@@ -6,6 +6,7 @@
 mod allocation;
 mod device;
 mod gpus;
+mod history;
 mod profile;
 mod report;
 mod span;
@@ -79,6 +80,8 @@ enum Command {
     Detach(allocation::Detach),
     Allocations(allocation::List),
     Xml(allocation::Xml),
+    History(history::History),
+    Log(history::Log),
     #[command(subcommand)]
     Vfs(device::Vfs),
     #[command(subcommand)]
@@ -114,6 +117,8 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Detach(command) => command.run(&client, format),
         Command::Allocations(command) => command.run(&client, format),
         Command::Xml(command) => command.run(&client, format),
+        Command::History(command) => command.run(&client, format),
+        Command::Log(command) => command.run(&client, format),
         Command::Vfs(command) => command.run(&client, format),
         Command::Mdev(command) => command.run(&client, format),
     }

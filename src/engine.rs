@@ -11,10 +11,12 @@ mod admit;
 mod attach;
 mod give_back;
 mod handmade;
+mod history;
 mod look;
 mod profiles;
 mod publish;
 mod recover;
+mod restore;
 mod round;
 mod scanner;
 mod settle;
@@ -24,20 +26,20 @@ mod vfs;
 mod view;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::clock;
 use crate::config::{Config, Paths};
 use crate::domain_xml::Templates;
 use crate::inventory::ScanOptions;
-use crate::ledger::{Book, Change, HistoryEntry, IntentId, Ledger, LedgerError, Need};
-use crate::model::{BootId, DomainUuid, HostSnapshot, Kind, Refusal};
+use crate::ledger::{Book, Change, IntentId, Ledger, LedgerError, Need};
+use crate::model::{AllocationId, BootId, DomainUuid, HostSnapshot, Kind, Refusal};
 use crate::sysfs::Sysfs;
 
-pub use attach::Allotment;
+pub use attach::{Allotment, Plugging};
+pub use history::{Happened, Wanted as WantedHistory};
 pub use look::{Seen, SeenDomain};
 use scanner::Scanner;
 use turn::{Turn, Turns};
@@ -93,6 +95,10 @@ struct Inner {
     capacity: Turns<()>,
     domains: Turns<DomainUuid>,
     stuck: Mutex<BTreeMap<IntentId, Stuck>>,
+    /// Slices that are being plugged: made, and not in the live XML yet.
+    plugging: Mutex<BTreeSet<AllocationId>>,
+    /// Why remembered VF counts of an earlier boot are not back, for people.
+    unrestored: Mutex<Vec<String>>,
     /// Signalled when something was deferred or a lease was given, so that the keeper recomputes its wait.
     nudge: (Mutex<bool>, Condvar),
 }
@@ -129,6 +135,8 @@ impl Engine {
                 capacity: Turns::default(),
                 domains: Turns::default(),
                 stuck: Mutex::default(),
+                plugging: Mutex::default(),
+                unrestored: Mutex::default(),
                 nudge: (Mutex::new(false), Condvar::new()),
             }),
         })
@@ -156,18 +164,6 @@ impl Engine {
     fn defer(&self, changes: Vec<Change>) {
         self.ledger().defer(changes);
         self.nudge();
-    }
-
-    /// Appends to the history with the next commit.
-    pub fn record(&self, peer: Option<Peer>, verb: &str, object: &str, outcome: &str) {
-        self.defer(vec![Change::Record(HistoryEntry {
-            at: clock::epoch_seconds(),
-            uid: peer.map(|peer| peer.uid),
-            pid: peer.and_then(|peer| peer.pid),
-            verb: verb.to_owned(),
-            object: object.to_owned(),
-            outcome: outcome.to_owned(),
-        })]);
     }
 
     /// Says that the kernel reported a change.

@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-pub use book::{Book, Change, Handmade, HistoryEntry, Intent, IntentId, VfWish};
+pub use book::{Book, Change, Handmade, Intent, IntentId, VfWish};
 use store::Store;
+
+use crate::model::HistoryEntry;
 
 /// Why the ledger cannot be opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -190,12 +192,22 @@ impl Ledger {
         if self.deferred.is_empty() { Ok(()) } else { self.commit(Vec::new(), Need::GiveBack) }
     }
 
-    /// Reads the newest `most` entries of the history, newest first.
+    /// Reads the newest `most` entries of the history that `wanted` takes, newest first, with what is deferred.
     ///
     /// # Errors
     /// What SQLite said.
-    pub fn history(&self, most: u32) -> Result<Vec<HistoryEntry>, LedgerError> {
-        self.store.history(most)
+    pub fn history(
+        &self,
+        most: usize,
+        wanted: impl Fn(&HistoryEntry) -> bool,
+    ) -> Result<Vec<HistoryEntry>, LedgerError> {
+        let waiting = self.deferred.iter().rev().filter_map(|change| match change {
+            Change::Record(entry) if wanted(entry) => Some(entry.clone()),
+            _ => None,
+        });
+        let mut entries: Vec<HistoryEntry> = waiting.take(most).collect();
+        entries.extend(self.store.history(most - entries.len(), wanted)?);
+        Ok(entries)
     }
 
     fn ensure_ballast(&self) -> bool {

@@ -112,6 +112,23 @@ pub trait Hypervisor {
     /// When libvirt refuses it; the definition is as before.
     fn attach(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError>;
 
+    /// Plugs a hostdev into the running guest.
+    ///
+    /// # Errors
+    /// When libvirt or the guest refuses it.
+    fn plug(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError>;
+
+    /// Asks the running guest to let go of a hostdev. Success does not mean that it did.
+    ///
+    /// # Errors
+    /// When libvirt or the guest refuses.
+    fn unplug(
+        &mut self,
+        domain: DomainUuid,
+        hostdev: &str,
+        allocation: &AllocationId,
+    ) -> Result<(), VirtError>;
+
     /// Takes a hostdev out of the inactive definition.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod allocation;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod history;
 mod holder;
 mod id;
 mod pci;
@@ -16,6 +17,7 @@ mod step;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
 pub use error::{Kind, Refusal, one_line};
+pub use history::HistoryEntry;
 pub use holder::Holder;
 pub use id::{
     AllocationId, BootId, DeviceName, DomainUuid, GpuId, HelperId, IdError, IommuGroupId, MdevTypeId,

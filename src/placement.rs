@@ -56,19 +56,19 @@ pub struct Choice {
 /// Whose a slice that exists is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// Made for a domain.
-    Domain {
+    /// It was made for an allocation.
+    Allocation {
         /// The allocation.
         allocation: AllocationId,
         /// The domain's name.
-        name: String,
+        domain: String,
     },
-    /// Made by an admin's word, without a domain.
+    /// An admin had it made by hand, without a domain.
     Handmade,
 }
 
-/// The slices that exist and are ours: the realized records and what was made by hand, by device. A
-/// stopped domain's allocation has none, so it is not in here. A device that is not in here is foreign or free.
+/// The slices that exist and are ours, by device: the realized records and those made by hand. A stopped
+/// domain's allocation has none, so it is not in here. A device that is not in here is foreign or free.
 pub type Owners = BTreeMap<Device, Owner>;
 
 /// Something that must not be chosen now, whatever the snapshot says of it.

@@ -1,6 +1,7 @@
 //! The service's life: open, recover, listen, say ready, serve, stop.
 
 use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -79,10 +80,14 @@ fn run(paths: &Paths) -> Result<(), ServiceError> {
     signals.thread_block().map_err(ServiceError::Signals)?;
     let config = Config::load(paths)?;
     let engine = Engine::open(paths, &config)?;
-    if !paths.is_rehearsal() {
-        hear_kernel(&engine)?;
-    }
     engine.recover().map_err(ServiceError::Recover)?;
+    let (restorer, first_round) = Restorer::start(&engine)?;
+    if !paths.is_rehearsal() {
+        hear_kernel(&engine, restorer)?;
+    }
+    if first_round.recv_timeout(Restorer::BEFORE_READY).is_err() {
+        tracing::warn!("restoring VFs takes long, going on without waiting for it");
+    }
     let (link, events) = Link::start(paths.libvirt_uri()).map_err(ServiceError::Thread)?;
     let desk = Desk::new(engine.clone(), link);
     keep_flushing(&engine)?;
@@ -109,8 +114,48 @@ fn run(paths: &Paths) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// Restores remembered VF counts: once before the service is ready, then whenever the host changed while
+/// some are still wanted.
+struct Restorer {
+    changes: Sender<()>,
+}
+
+impl Restorer {
+    /// libvirt waits behind us at boot, and with it every domain: no longer than this.
+    const BEFORE_READY: Duration = Duration::from_secs(45);
+    /// Events come in bursts while a PF makes its VFs.
+    const GATHER: Duration = Duration::from_millis(300);
+
+    /// Starts the thread; the receiver tells when its first round is over.
+    fn start(engine: &Engine) -> Result<(Self, Receiver<()>), ServiceError> {
+        let (changes, wake) = mpsc::channel();
+        let (done, first) = mpsc::channel();
+        let engine = engine.clone();
+        let thread = std::thread::Builder::new().name("restorer".to_owned());
+        let spawned = thread.spawn(move || {
+            Self::round(&engine);
+            done.send(()).unwrap_or_default();
+            while wake.recv().is_ok() {
+                while wake.recv_timeout(Self::GATHER).is_ok() {}
+                Self::round(&engine);
+            }
+        });
+        spawned.map(|_| (Self { changes }, first)).map_err(ServiceError::Thread)
+    }
+
+    fn round(engine: &Engine) {
+        if let Err(refusal) = engine.restore() {
+            tracing::warn!(error = %refusal, "VFs of the last boot are not restored now, trying again when the host changes");
+        }
+    }
+
+    fn look_again(&self) {
+        self.changes.send(()).unwrap_or_default();
+    }
+}
+
 /// Kernel events only make the next reading fresh; a listener that cannot be had costs freshness, not function.
-fn hear_kernel(engine: &Engine) -> Result<(), ServiceError> {
+fn hear_kernel(engine: &Engine, restorer: Restorer) -> Result<(), ServiceError> {
     let listener = match uevent::Listener::open() {
         Ok(listener) => listener,
         Err(error) => {
@@ -123,7 +168,10 @@ fn hear_kernel(engine: &Engine) -> Result<(), ServiceError> {
     let spawned = thread.spawn(move || {
         loop {
             match listener.next() {
-                Ok(event) if uevent::concerns_us(&event) => engine.host_changed(),
+                Ok(event) if uevent::concerns_us(&event) => {
+                    engine.host_changed();
+                    restorer.look_again();
+                }
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, "kernel events are no longer heard, readings may be up to 5 s old");

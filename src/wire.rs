@@ -1,6 +1,6 @@
 //! Requests and answers as they travel over the socket. Version 1, JSON.
 //!
-//! Paths: `GET /v1/gpus`, `GET /v1/status`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
+//! Paths: `GET /v1/gpus`, `GET /v1/status`, `GET /v1/history`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
 //! `GET /v1/profiles/NAME/explain`, `GET|POST /v1/allocations`, `POST /v1/detach`,
 //! `PUT /v1/vfs/PF`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/hook`.
 //! A refusal is a [`Refusal`] with the HTTP status of its kind.
@@ -13,7 +13,7 @@ use crate::model::{
     Allocation, AllocationId, Device, DeviceName, DomainUuid, Gpu, GpuId, Holder, MdevTypeId, MdevUuid,
     Profile, ProfileName, RunId, ScanProblem,
 };
-pub use crate::model::{Candidate, HookDevice, Kind, Refusal};
+pub use crate::model::{Candidate, HistoryEntry, HookDevice, Kind, Refusal};
 pub use slice_list::slices;
 
 /// Whose a slice is.
@@ -103,6 +103,13 @@ pub struct ProfileUse {
     pub allocations: u32,
 }
 
+/// Answer of `GET /v1/history?domain=&allocation=&limit=`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Newest first.
+    pub entries: Vec<HistoryEntry>,
+}
+
 /// Whether a request changed anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -139,6 +146,8 @@ pub struct Explanation {
 pub enum Through {
     /// The service adds the hostdev to the inactive definition.
     Definition,
+    /// The same, and it is plugged into the running guest at once.
+    Live,
     /// The caller does, with the XML of the answer.
     Xml,
     /// The caller hot-plugs the XML of the answer: the slice is made at once.
@@ -190,6 +199,9 @@ pub struct Detach {
     /// Only those of this profile.
     #[serde(default)]
     pub profile: Option<ProfileName>,
+    /// Unplug them from the running guest too.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// What state an allocation's slice is in, derived from the host.

@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod support;
 
+use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -226,13 +227,18 @@ fn visit(operation: &Operation, at: u64) -> bool {
     died
 }
 
+/// Prints a line that is seen also when the test passes: the harness keeps `println!` for failures.
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("stdout is open");
+}
+
 #[test]
 fn a_kill_at_any_write_leaks_nothing_and_loses_nothing() {
     let mut points: Vec<(usize, u64)> = Vec::new();
     for (index, operation) in OPERATIONS.iter().enumerate() {
         let count = count(operation);
         assert!(count >= 4, "{} has {count} crash points, which is too few to be true", operation.name);
-        println!("{}: {count} crash points", operation.name);
+        say(&format!("{}: {count} crash points", operation.name));
         points.extend((1..=count).map(|at| (index, at)));
     }
     let next = AtomicUsize::new(0);
@@ -254,7 +260,7 @@ fn a_kill_at_any_write_leaks_nothing_and_loses_nothing() {
     });
     let failures = failures.into_inner().expect("lock");
     let kills = kills.into_inner();
-    println!("{} crash points visited in {} operations, {kills} kills", points.len(), OPERATIONS.len());
+    say(&format!("{} crash points visited in {} operations, {kills} kills", points.len(), OPERATIONS.len()));
     // Closed intents reach the disk by time or with the next commit: the last points of a run can fall together.
     assert!(kills * 10 >= points.len() * 9, "only {kills} of {} points were reached", points.len());
     assert!(failures.is_empty(), "failed: {failures:?}");

@@ -20,7 +20,7 @@ equal "$(virsh -q list --all)" "" "domains"
 EOF
 }
 
-check_saved_snapshot_comes_back_with_a_running_guest() {
+check_saved_snapshot_comes_back_with_its_mdevs() {
     in_lab <<'EOF'
 echo 8a1c0e3e-0000-4000-8000-000000000007 >/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create
 touch /root/kept

@@ -10,6 +10,7 @@ use axum::extract::{ConnectInfo, State};
 use super::routes::{Body, run_recorded};
 use super::{Caller, No, Shared};
 use crate::clock;
+use crate::engine::Happened;
 use crate::model::RunId;
 use crate::wire::{Change, Changed, Hook, HookOp};
 
@@ -39,8 +40,13 @@ pub(super) async fn hook(
         HookOp::Release => "release",
         HookOp::Reconnect => "reconnect",
     };
-    let object = format!("{} ({})", hook.domain, hook.domain_uuid);
-    let answer = run_recorded(&shared, caller, verb, object, move |shared| {
+    let happened = Happened {
+        verb,
+        object: hook.domain_uuid.to_string(),
+        domain: Some(hook.domain.clone()),
+        allocations: hook.devices.iter().filter_map(|device| device.allocation.clone()).collect(),
+    };
+    let answer = run_recorded(&shared, caller, happened, move |shared, _| {
         let engine = shared.desk.engine();
         let deadline = deadline(hook.at);
         match hook.op {

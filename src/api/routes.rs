@@ -1,13 +1,14 @@
 //! Paths to engine and desk.
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, Query, State};
 use axum::http::{Method, Uri};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 
 use super::{Caller, No, Shared, hook};
-use crate::model::{Kind, MdevUuid, Profile, ProfileName, Refusal};
+use crate::engine::{Happened, WantedHistory};
+use crate::model::{AllocationId, Kind, MdevUuid, Profile, ProfileName, Refusal};
 use crate::nvml;
 use crate::wire;
 
@@ -38,6 +39,7 @@ pub(super) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/v1/gpus", get(gpus))
         .route("/v1/status", get(status))
+        .route("/v1/history", get(history))
         .route("/v1/profiles", get(profiles))
         .route("/v1/profiles/{name}", get(profile).put(create_profile).delete(delete_profile))
         .route("/v1/profiles/{name}/explain", get(explain))
@@ -76,21 +78,26 @@ pub(super) async fn run<T: Send + 'static>(
     }
 }
 
-/// As [`run`], for requests that change something: who asked for what and what came of it goes into the history.
+/// As [`run`], for requests that change something: who asked for what and what came of it goes into the
+/// history. The job may say what else it turned out to be about.
 pub(super) async fn run_recorded<T: Send + 'static>(
     shared: &Shared,
     caller: Caller,
-    verb: &'static str,
-    object: String,
-    job: impl FnOnce(&Shared) -> Result<T, Refusal> + Send + 'static,
+    mut happened: Happened,
+    job: impl FnOnce(&Shared, &mut Happened) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<Json<T>, No> {
     let answer = run(shared, move |shared| {
-        let result = job(shared);
+        let result = job(shared, &mut happened);
         let outcome = result.as_ref().map_or_else(|refusal| refusal.message.clone(), |_| "done".to_owned());
-        shared.desk.engine().record(caller.0, verb, &object, &outcome);
+        shared.desk.engine().record(caller.0, happened, &outcome);
         result
     });
     answer.await.map(Json)
+}
+
+/// An entry about a thing that is no domain.
+fn about(verb: &'static str, object: String) -> Happened {
+    Happened { verb, object, ..Happened::default() }
 }
 
 type Answer<T> = Result<Json<T>, No>;
@@ -127,7 +134,7 @@ async fn create_profile(
     if profile.name.as_str() != name {
         return Err(Refusal::new(Kind::Usage, format!("the body is of profile {}", profile.name)).into());
     }
-    run_recorded(&shared, caller, "profile create", name, move |shared| {
+    run_recorded(&shared, caller, about("profile create", name), move |shared, _| {
         shared.desk.engine().create_profile(&profile)
     })
     .await
@@ -139,7 +146,7 @@ async fn delete_profile(
     Path(name): Path<String>,
 ) -> Answer<wire::Changed> {
     let parsed = parse::<ProfileName>(&name)?;
-    run_recorded(&shared, caller, "profile delete", name, move |shared| {
+    run_recorded(&shared, caller, about("profile delete", name), move |shared, _| {
         shared.desk.engine().delete_profile(&parsed)
     })
     .await
@@ -168,10 +175,18 @@ async fn allocate(
     let verb = match (request.dry_run, request.through) {
         (true, _) => "attach --dry-run",
         (false, wire::Through::Definition) => "attach",
+        (false, wire::Through::Live) => "attach --live",
         (false, wire::Through::Xml) => "xml",
         (false, wire::Through::LiveXml) => "xml --live",
     };
-    run_recorded(&shared, caller, verb, object, move |shared| shared.desk.allocate(&request)).await
+    let happened =
+        Happened { verb, object, domain: Some(domain_of(&request.domain)), allocations: Vec::new() };
+    run_recorded(&shared, caller, happened, move |shared, happened| {
+        let allocated = shared.desk.allocate(&request)?;
+        happened.allocations = allocated.allocations.iter().map(|one| one.allocation.id.clone()).collect();
+        Ok(allocated)
+    })
+    .await
 }
 
 async fn detach(
@@ -180,7 +195,14 @@ async fn detach(
     Body(request): Body<wire::Detach>,
 ) -> Answer<wire::Changed> {
     let object = crate::model::one_line(&request.domain, 80);
-    run_recorded(&shared, caller, "detach", object, move |shared| shared.desk.detach(&request)).await
+    let allocations = request.allocation.iter().cloned().collect();
+    let happened = Happened { verb: "detach", domain: Some(object.clone()), object, allocations };
+    run_recorded(&shared, caller, happened, move |shared, happened| {
+        let (changed, ids) = shared.desk.detach(&request)?;
+        happened.allocations = ids;
+        Ok(changed)
+    })
+    .await
 }
 
 async fn set_vfs(
@@ -190,7 +212,7 @@ async fn set_vfs(
     Body(wanted): Body<wire::SetVfs>,
 ) -> Answer<wire::Changed> {
     let object = format!("{} {}", crate::model::one_line(&pf, 80), wanted.count);
-    run_recorded(&shared, caller, "vfs set", object, move |shared| {
+    run_recorded(&shared, caller, about("vfs set", object), move |shared, _| {
         shared.desk.engine().set_vfs(&pf, wanted.count)
     })
     .await
@@ -202,7 +224,7 @@ async fn create_mdev(
     Body(request): Body<wire::CreateMdev>,
 ) -> Answer<wire::CreatedMdev> {
     let object = format!("{} on {}", request.mdev_type, request.parent);
-    run_recorded(&shared, caller, "mdev create", object, move |shared| {
+    run_recorded(&shared, caller, about("mdev create", object), move |shared, _| {
         shared.desk.engine().create_mdev(&request)
     })
     .await
@@ -214,10 +236,37 @@ async fn remove_mdev(
     Path(uuid): Path<String>,
 ) -> Answer<wire::Changed> {
     let parsed = parse::<MdevUuid>(&uuid)?;
-    run_recorded(&shared, caller, "mdev remove", parsed.to_string(), move |shared| {
+    run_recorded(&shared, caller, about("mdev remove", parsed.to_string()), move |shared, _| {
         shared.desk.engine().remove_mdev(parsed)
     })
     .await
+}
+
+async fn history(State(shared): State<Shared>, Query(asked): Query<AskedHistory>) -> Answer<wire::History> {
+    let wanted = WantedHistory {
+        domain: asked.domain,
+        allocation: asked.allocation,
+        limit: asked.limit.unwrap_or(HISTORY).min(MOST_HISTORY),
+    };
+    let answer =
+        run(&shared, move |shared| Ok(wire::History { entries: shared.desk.engine().history(&wanted)? }));
+    answer.await.map(Json)
+}
+
+/// Entries of the history in one answer, unless asked otherwise, and at most.
+const HISTORY: usize = 100;
+const MOST_HISTORY: usize = 10_000;
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedHistory {
+    domain: Option<String>,
+    allocation: Option<AllocationId>,
+    limit: Option<usize>,
+}
+
+fn domain_of(asked: &str) -> String {
+    crate::model::one_line(asked, 80)
 }
 
 fn parse<T: std::str::FromStr>(text: &str) -> Result<T, No>

@@ -17,7 +17,7 @@ use crate::wire::{
 ///
 /// Adds one hostdev a slice to the domain's inactive definition. Nothing is made now: the slice is
 /// made when the domain starts, on the GPU that has the most room then, and given back when it
-/// stops. A running domain gets it at its next start; to hot-plug, see `vgpuctl xml --live`.
+/// stops. A running domain gets it at its next start, or with --live at once.
 #[derive(Debug, Args)]
 pub(super) struct Attach {
     /// The domain's name or UUID
@@ -28,6 +28,9 @@ pub(super) struct Attach {
     /// How many slices
     #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
     count: u32,
+    /// Plug them into the running guest too, now
+    #[arg(long)]
+    live: bool,
     /// Say what would happen and print the XML, change nothing
     #[arg(long)]
     dry_run: bool,
@@ -36,7 +39,8 @@ pub(super) struct Attach {
 /// Take slices out of a domain's definition
 ///
 /// Removes the hostdevs from the domain's inactive definition and gives the allocations up.
-/// Without --profile or --allocation: all of them. A running domain keeps its slices until it stops.
+/// Without --profile or --allocation: all of them. A running domain keeps its slices until it stops,
+/// or with --live until its guest has let go.
 #[derive(Debug, Args)]
 pub(super) struct Detach {
     /// The domain's name or UUID
@@ -47,6 +51,9 @@ pub(super) struct Detach {
     /// Only this allocation; see `vgpuctl allocations`
     #[arg(short, long)]
     allocation: Option<AllocationId>,
+    /// Unplug them from the running guest too, and wait until it has let go
+    #[arg(long)]
+    live: bool,
 }
 
 /// List what was promised to domains
@@ -97,7 +104,7 @@ impl Attach {
             domain: self.domain,
             profile: self.profile,
             count: self.count,
-            through: Through::Definition,
+            through: if self.live { Through::Live } else { Through::Definition },
             lease_s: None,
             dry_run: self.dry_run,
         };
@@ -108,7 +115,12 @@ impl Attach {
 
 impl Detach {
     pub(super) fn run(self, client: &Client, format: Format) -> Result<Report, Refusal> {
-        let request = Request { domain: self.domain, allocation: self.allocation, profile: self.profile };
+        let request = Request {
+            domain: self.domain,
+            allocation: self.allocation,
+            profile: self.profile,
+            live: self.live,
+        };
         let changed: Changed = client.post("/v1/detach", &request).map_err(ClientError::into_refusal)?;
         Report::new(format, &changed, |changed| device::sentences(changed, "detached"))
     }

@@ -1,6 +1,7 @@
 //! Promising slices to a domain, and taking promises back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::admit::Wanted;
@@ -32,6 +33,20 @@ pub struct Allotment {
     pub xml: Vec<String>,
     /// What an admin should know.
     pub notes: Vec<String>,
+}
+
+/// While this lives, its slices are being plugged.
+#[derive(Debug)]
+pub struct Plugging {
+    engine: Engine,
+    ids: Vec<AllocationId>,
+}
+
+impl Drop for Plugging {
+    fn drop(&mut self) {
+        let mut plugging = self.engine.inner.plugging.lock().unwrap_or_else(PoisonError::into_inner);
+        plugging.retain(|id| !self.ids.contains(id));
+    }
 }
 
 impl Engine {
@@ -74,7 +89,7 @@ impl Engine {
         let counts = |allocation: &&Allocation| {
             allocation.profile == request.profile
                 && match request.through {
-                    Through::Definition => allocation.state != AllocationState::Orphaned,
+                    Through::Definition | Through::Live => allocation.state != AllocationState::Orphaned,
                     Through::Xml => allocation.state == AllocationState::Leased,
                     Through::LiveXml => false,
                 }
@@ -186,6 +201,39 @@ impl Engine {
                 tracing::warn!(error = %left, "cannot take back a promise that could not be kept, its lease will");
             }
         })
+    }
+
+    /// Makes the slices of promises now, for a guest that runs already.
+    ///
+    /// # Errors
+    /// When they do not all fit: none is made.
+    pub fn make_now(&self, allocations: &[Allocation]) -> Result<(), Refusal> {
+        let Some(first) = allocations.first() else { return Ok(()) };
+        let deadline = Instant::now() + OPERATION;
+        let _turn = self.domain_turn(first.domain.uuid, deadline)?;
+        let wanted: Result<Vec<Wanted>, Refusal> = allocations
+            .iter()
+            .map(|one| Ok(Wanted { allocation: one.clone(), profile: self.profile(&one.profile)? }))
+            .collect();
+        let _lane = self.capacity_turn(deadline)?;
+        self.realize(&wanted?, clock::boottime(), deadline)
+    }
+
+    /// Removes the slices of promises that are kept.
+    pub fn unmake(&self, ids: &[AllocationId]) {
+        let records = {
+            let ledger = self.ledger();
+            ids.iter().filter_map(|id| ledger.book().realized.get(id)).cloned().collect()
+        };
+        self.give_back(records, Instant::now() + OPERATION);
+    }
+
+    /// Keeps slices from being taken for unplugged ones while they are being plugged.
+    #[must_use]
+    pub fn plugging(&self, allocations: &[Allocation]) -> Plugging {
+        let ids: Vec<AllocationId> = allocations.iter().map(|one| one.id.clone()).collect();
+        self.inner.plugging.lock().unwrap_or_else(PoisonError::into_inner).extend(ids.iter().cloned());
+        Plugging { engine: self.clone(), ids }
     }
 
     fn forget(&self, allocations: &[Allocation]) -> Result<(), Refusal> {

@@ -122,6 +122,7 @@ impl Engine {
             match act {
                 Act::Put(allocation) => puts.push(Change::PutAllocation(allocation)),
                 Act::Free(id) => free.push(id),
+                Act::GiveBack(id) if self.is_plugging(&id) => {}
                 Act::GiveBack(id) => records.extend(self.ledger().book().realized.get(&id).cloned()),
             }
         }
@@ -132,17 +133,30 @@ impl Engine {
         }
         self.sweep(records, seen);
         for id in free {
-            let owner = self.ledger().book().allocations.get(&id).map(|allocation| allocation.domain.uuid);
-            let Some(domain) = owner else { continue };
-            let Ok(_turn) = self.domain_turn(domain, std::time::Instant::now() + OPERATION) else { continue };
-            match self.free(std::slice::from_ref(&id)) {
-                Ok(()) => tracing::info!(allocation = %id, "allocation freed: no domain shows it"),
-                Err(refusal) => {
-                    tracing::warn!(allocation = %id, error = %refusal, "allocation not freed yet, trying again at the next look")
-                }
-            }
+            self.free_unshown(&id);
         }
         self.nudge();
+    }
+
+    /// Frees an allocation that no domain's XML shows, unless somebody else just did.
+    fn free_unshown(&self, id: &AllocationId) {
+        let find = || self.ledger().book().allocations.get(id).map(|allocation| allocation.domain.clone());
+        let Some(DomainRef { uuid, .. }) = find() else { return };
+        let Ok(_turn) = self.domain_turn(uuid, std::time::Instant::now() + OPERATION) else { return };
+        let Some(DomainRef { name, .. }) = find() else { return };
+        match self.free(std::slice::from_ref(id)) {
+            Ok(()) => {
+                self.record_own("free", id, name, "no domain's XML shows it");
+                tracing::info!(allocation = %id, "allocation freed: no domain shows it");
+            }
+            Err(refusal) => {
+                tracing::warn!(allocation = %id, error = %refusal, "allocation not freed yet, trying again at the next look");
+            }
+        }
+    }
+
+    fn is_plugging(&self, id: &AllocationId) -> bool {
+        self.inner.plugging.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(id)
     }
 
     /// Gives back slices of runs that are over. A domain that is being started or stopped right now is left alone.

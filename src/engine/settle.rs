@@ -43,6 +43,7 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
                 Some(sriov) if sriov.enabled == *count => vec![Change::PutWish(VfWish {
                     gpu: intent.gpu.clone(),
                     count: *count,
+                    boot_id: intent.boot_id.clone(),
                     autoprobe_before: book
                         .wishes
                         .get(&intent.gpu)
@@ -88,12 +89,16 @@ impl Engine {
         drop(ledger);
         tracing::info!(step = %intent.step, "overrun kernel change ended");
         self.nudge();
-        if let (Step::CreateMdev { .. }, Some(allocation)) = (&intent.step, &intent.allocation) {
+        if let (Step::CreateMdev { .. } | Step::RemoveMdev { .. }, Some(allocation)) =
+            (&intent.step, &intent.allocation)
+        {
             self.take_back_late(allocation, intent.run);
         }
     }
 
-    /// Whoever asked for this slice was refused at the deadline: it goes, unless a later run has taken it.
+    /// What is still there goes: the slice of a start that was refused at its deadline, or one whose removal
+    /// ended without removing it (its helper was never told to go, or somebody held it then). Unless a later
+    /// run has taken it.
     fn take_back_late(&self, allocation: &AllocationId, run: RunId) {
         let deadline = Instant::now() + OPERATION;
         let owner = self.ledger().book().allocations.get(allocation).map(|one| one.domain.uuid);

@@ -29,7 +29,7 @@ impl Engine {
             ));
         }
         let ready = sriov.enabled == count && sriov.vfs.iter().all(|vf| vf.vfio);
-        let remembered = self.ledger().book().wishes.get(&gpu.id).is_some_and(|wish| wish.count == count);
+        let remembered = self.is_remembered(gpu, count);
         if ready && remembered {
             return Ok(wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() });
         }
@@ -45,6 +45,12 @@ impl Engine {
             self.end_set_vfs(&intent, end, &snapshot)?;
         }
         Ok(wire::Changed { change: wire::Change::Done, notes: self.orphaned_names(gpu, count) })
+    }
+
+    fn is_remembered(&self, gpu: &Gpu, count: u32) -> bool {
+        let ledger = self.ledger();
+        let wish = ledger.book().wishes.get(&gpu.id);
+        wish.is_some_and(|wish| wish.count == count && wish.boot_id == self.inner.boot_id)
     }
 
     fn refuse_changing(&self, gpu: &Gpu) -> Result<(), Refusal> {

@@ -77,8 +77,8 @@ impl Engine {
             .into_iter()
             .map(|(_, what, since)| format!("{what}: not ended for {} s", since.as_secs()))
             .collect();
+        let mut warnings = self.unrestored();
         let ledger = self.ledger();
-        let mut warnings = Vec::new();
         if !ledger.has_ballast() {
             warnings
                 .push("the disk below the database is full: starts are refused, stops still work".to_owned());
@@ -100,9 +100,9 @@ impl Engine {
         let book = ledger.book();
         let owner = |record: &crate::model::Realized| {
             let allocation = book.allocations.get(&record.allocation)?;
-            let owner = placement::Owner::Domain {
+            let owner = placement::Owner::Allocation {
                 allocation: allocation.id.clone(),
-                name: allocation.domain.name.clone(),
+                domain: allocation.domain.name.clone(),
             };
             Some((record.device, owner))
         };

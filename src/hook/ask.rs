@@ -32,7 +32,11 @@ pub(super) fn ask(paths: &Paths, hook: &Hook, started: Instant) -> Result<(), St
                 sent_again = true;
                 // A service that dies closes its connections one by one; the socket may be the last.
                 pause();
-                absent_until = Instant::now() + patience;
+                // It was there a moment ago, and systemd starts it again: a start is worth all the time there is.
+                absent_until = match hook.op {
+                    HookOp::Prepare => Instant::now() + left,
+                    _ => Instant::now() + patience,
+                };
             }
             Err(error) => return Err(line(error, hook)),
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Allocation, AllocationId, BootId, Device, DeviceName, DomainUuid, GpuId, HelperId, MdevTypeId, MdevUuid,
-    Profile, ProfileName, Realized, RunId, Step,
+    Allocation, AllocationId, BootId, Device, DeviceName, DomainUuid, GpuId, HelperId, HistoryEntry,
+    MdevTypeId, MdevUuid, Profile, ProfileName, Realized, RunId, Step,
 };
 
 /// Number of an intent; grows.
@@ -42,6 +42,8 @@ pub struct VfWish {
     pub count: u32,
     /// `sriov_drivers_autoprobe` as it was before vgpud first changed the PF.
     pub autoprobe_before: Option<bool>,
+    /// The boot in which it was last set. In another one it is due to be restored.
+    pub boot_id: BootId,
 }
 
 /// An mdev made by an admin's word, without a domain.
@@ -55,23 +57,6 @@ pub struct Handmade {
     pub mdev_type: MdevTypeId,
     /// The boot it was made in.
     pub boot_id: BootId,
-}
-
-/// One request and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryEntry {
-    /// Seconds since the epoch.
-    pub at: i64,
-    /// Who asked; `None` for what the service does by itself.
-    pub uid: Option<u32>,
-    /// Which process asked.
-    pub pid: Option<i32>,
-    /// What was asked.
-    pub verb: String,
-    /// On what.
-    pub object: String,
-    /// What came of it: `done`, or why not.
-    pub outcome: String,
 }
 
 /// One change of the ledger.

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::book::{Book, Change};
 use super::{BALLAST_BYTES, LedgerError};
+use crate::model::HistoryEntry;
 
 /// The newest schema of this build, kept in SQLite's `user_version`.
 pub(super) const SCHEMA: i64 = 1;
@@ -154,14 +155,25 @@ impl Store {
         done.map_err(|source| self.error("write", source))
     }
 
-    /// Reads the newest `most` entries of the history, newest first.
-    pub(super) fn history(&self, most: u32) -> Result<Vec<super::HistoryEntry>, LedgerError> {
-        let rows: Result<Vec<String>, rusqlite::Error> = self
-            .db
-            .prepare("SELECT body FROM history ORDER BY id DESC LIMIT ?1")
-            .and_then(|mut query| query.query_map([most], |row| row.get(0))?.collect());
-        let rows = rows.map_err(|source| self.error("read", source))?;
-        Ok(rows.iter().filter_map(|body| serde_json::from_str(body).ok()).collect())
+    /// Reads the newest `most` entries of the history that `wanted` takes, newest first.
+    pub(super) fn history(
+        &self,
+        most: usize,
+        wanted: impl Fn(&HistoryEntry) -> bool,
+    ) -> Result<Vec<HistoryEntry>, LedgerError> {
+        let mut entries = Vec::new();
+        let read = self.db.prepare("SELECT body FROM history ORDER BY id DESC").and_then(|mut query| {
+            let mut rows = query.query([])?;
+            while entries.len() < most {
+                let Some(row) = rows.next()? else { break };
+                let body: String = row.get(0)?;
+                // A row of another version is left out: the history decides nothing.
+                entries.extend(serde_json::from_str(&body).ok().filter(|entry| wanted(entry)));
+            }
+            Ok(())
+        });
+        read.map_err(|source| self.error("read", source))?;
+        Ok(entries)
     }
 }
 
@@ -194,7 +206,7 @@ fn delete(tx: &Transaction<'_>, table: &str, key: &str) -> Result<(), rusqlite::
     tx.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?1"))?.execute([key]).map(drop)
 }
 
-fn record(tx: &Transaction<'_>, entry: &super::HistoryEntry) -> Result<(), rusqlite::Error> {
+fn record(tx: &Transaction<'_>, entry: &HistoryEntry) -> Result<(), rusqlite::Error> {
     let body = serde_json::to_string(entry)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     tx.prepare_cached("INSERT INTO history (at, body) VALUES (?1, ?2)")?.execute(params![entry.at, body])?;

@@ -116,10 +116,13 @@ fn history_is_read_newest_first() {
             pid: Some(1),
             verb: "attach".to_owned(),
             object: "web1".to_owned(),
+            domain: Some("web1".to_owned()),
+            allocations: Vec::new(),
             outcome: "done".to_owned(),
         };
         ledger.commit(vec![Change::Record(entry)], Need::Promise).expect("commit");
     }
-    let times: Vec<i64> = ledger.history(2).expect("history").iter().map(|entry| entry.at).collect();
+    let times: Vec<i64> =
+        ledger.history(2, |_| true).expect("history").iter().map(|entry| entry.at).collect();
     assert_eq!(times, [3, 2]);
 }

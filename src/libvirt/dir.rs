@@ -44,10 +44,11 @@ impl Dir {
     fn edit(
         &mut self,
         domain: DomainUuid,
+        definition: Definition,
         act: &'static str,
         edit: impl FnOnce(&str) -> Option<String>,
     ) -> Result<(), VirtError> {
-        let file = self.file_of(domain, Definition::Inactive)?;
+        let file = self.file_of(domain, definition)?;
         let text = Self::read(&file)?;
         let new = edit(&text).ok_or_else(|| Self::fault(act, &file, "no such place in its XML"))?;
         let beside = file.with_extension("new");
@@ -85,18 +86,30 @@ impl Hypervisor for Dir {
     }
 
     fn attach(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError> {
-        self.edit(domain, "change", |text| {
-            let at = text.rfind("</devices>")?;
-            Some(format!("{}{hostdev}\n  {}", &text[..at], &text[at..]))
-        })
+        self.edit(domain, Definition::Inactive, "attach a hostdev to", |text| add(text, hostdev))
     }
 
     fn detach(&mut self, domain: DomainUuid, _: &str, allocation: &AllocationId) -> Result<(), VirtError> {
-        self.edit(domain, "change", |text| {
-            let range = domain_xml::hostdev_range(text, &allocation.alias())?;
-            Some(format!("{}{}", &text[..range.start], &text[range.end..]))
-        })
+        self.edit(domain, Definition::Inactive, "detach a hostdev from", |text| take_out(text, allocation))
     }
+
+    fn plug(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError> {
+        self.edit(domain, Definition::Live, "plug a hostdev into", |text| add(text, hostdev))
+    }
+
+    fn unplug(&mut self, domain: DomainUuid, _: &str, allocation: &AllocationId) -> Result<(), VirtError> {
+        self.edit(domain, Definition::Live, "unplug a hostdev from", |text| take_out(text, allocation))
+    }
+}
+
+fn add(text: &str, hostdev: &str) -> Option<String> {
+    let at = text.rfind("</devices>")?;
+    Some(format!("{}{hostdev}\n  {}", &text[..at], &text[at..]))
+}
+
+fn take_out(text: &str, allocation: &AllocationId) -> Option<String> {
+    let range = domain_xml::hostdev_range(text, &allocation.alias())?;
+    Some(format!("{}{}", &text[..range.start], &text[range.end..]))
 }
 
 #[cfg(test)]

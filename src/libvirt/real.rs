@@ -39,6 +39,16 @@ impl Real {
             .map_err(|error| translate("find", &uuid.to_string(), &error))
     }
 
+    fn change(
+        &self,
+        uuid: DomainUuid,
+        act: &'static str,
+        call: impl FnOnce(&Domain) -> Result<u32, virt::error::Error>,
+    ) -> Result<(), VirtError> {
+        let domain = self.domain(uuid)?;
+        call(&domain).map(drop).map_err(|error| translate(act, &uuid.to_string(), &error))
+    }
+
     fn list_where(&self, flags: u32, active: bool) -> Result<Vec<Listed>, VirtError> {
         let domains =
             self.connect.list_all_domains(flags).map_err(|error| translate("list", "(all)", &error))?;
@@ -83,17 +93,27 @@ impl Hypervisor for Real {
     }
 
     fn attach(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError> {
-        self.domain(domain)?
-            .attach_device_flags(hostdev, virt::sys::VIR_DOMAIN_AFFECT_CONFIG)
-            .map(drop)
-            .map_err(|error| translate("attach a hostdev to", &domain.to_string(), &error))
+        self.change(domain, "attach a hostdev to", |domain| {
+            domain.attach_device_flags(hostdev, virt::sys::VIR_DOMAIN_AFFECT_CONFIG)
+        })
     }
 
     fn detach(&mut self, domain: DomainUuid, hostdev: &str, _: &AllocationId) -> Result<(), VirtError> {
-        self.domain(domain)?
-            .detach_device_flags(hostdev, virt::sys::VIR_DOMAIN_AFFECT_CONFIG)
-            .map(drop)
-            .map_err(|error| translate("detach a hostdev from", &domain.to_string(), &error))
+        self.change(domain, "detach a hostdev from", |domain| {
+            domain.detach_device_flags(hostdev, virt::sys::VIR_DOMAIN_AFFECT_CONFIG)
+        })
+    }
+
+    fn plug(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError> {
+        self.change(domain, "plug a hostdev into", |domain| {
+            domain.attach_device_flags(hostdev, virt::sys::VIR_DOMAIN_AFFECT_LIVE)
+        })
+    }
+
+    fn unplug(&mut self, domain: DomainUuid, hostdev: &str, _: &AllocationId) -> Result<(), VirtError> {
+        self.change(domain, "unplug a hostdev from", |domain| {
+            domain.detach_device_flags(hostdev, virt::sys::VIR_DOMAIN_AFFECT_LIVE)
+        })
     }
 }
 

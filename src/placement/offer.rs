@@ -163,8 +163,8 @@ pub(super) fn vf_owner(vf: &Vf, owners: &Owners) -> String {
 
 fn owner(device: Device, holders: &[Holder], owners: &Owners) -> Option<String> {
     let ours = owners.get(&device).map(|owner| match owner {
-        Owner::Domain { name, .. } => format!("domain {}", one_line(name, 64)),
-        Owner::Handmade => "handmade".to_owned(),
+        Owner::Allocation { domain, .. } => format!("domain {}", one_line(domain, 64)),
+        Owner::Handmade => "vgpuctl by hand".to_owned(),
     });
     let domain = || holders.iter().find_map(|holder| holder.domain.as_deref());
     ours.or_else(|| domain().map(|domain| format!("foreign (domain {})", one_line(domain, 64))))

@@ -16,7 +16,7 @@ fn want_vf(number: u32, profile: &Profile, address: &str) -> Want {
 }
 
 fn owner(number: u32, domain: &str) -> Owner {
-    Owner::Domain { allocation: AllocationId::from_bits(number), name: domain.to_owned() }
+    Owner::Allocation { allocation: AllocationId::from_bits(number), domain: domain.to_owned() }
 }
 
 fn of_type(id: &str) -> Profile {
@@ -110,18 +110,19 @@ fn a_slice_moves_over_when_another_fits_nowhere_else() {
 #[test]
 fn a_full_host_says_what_is_left_and_who_has_the_rest() {
     let mut snapshot = two((1, 0));
-    snapshot.gpus[1].parents[0].mdevs = vec![mdev(1, "t"), mdev(2, "t"), mdev(3, "u"), mdev(4, "t")];
+    snapshot.gpus[1].parents[0].mdevs =
+        vec![mdev(1, "t"), mdev(2, "t"), mdev(3, "u"), mdev(4, "t"), mdev(5, "u")];
     snapshot.gpus[1].parents[0].mdevs[3].holders = vec![holder(Some("web9"))];
     snapshot.gpus.push(gpu("c", vec![]));
     snapshot.problems.push(ScanProblem { device: None, text: "cannot read d".to_owned() });
     let mut owners: Owners = [1, 2].map(|n| (Device::Mdev(uuid(n)), owner(n, "web1"))).into();
-    owners.insert(Device::Mdev(uuid(3)), Owner::Handmade);
+    owners.insert(Device::Mdev(uuid(5)), Owner::Handmade);
     let wants = [want(10, &of_type("t")), want(11, &of_type("t"))];
     let refusal = choose(&wants, &snapshot, &owners, &[]).expect_err("one short");
     assert_eq!(
         refusal.to_string(),
         "cannot place 2 x type t (profile p-t): a: has 1 of t left; b: has 0 of t left, held by domain web1 2 x t, \
-         foreign (domain web9) 1 x t, handmade 1 x u; c: offers no mdev types: there is no mdev_supported_types"
+         foreign 1 x u, foreign (domain web9) 1 x t, vgpuctl by hand 1 x u; c: offers no mdev types: there is no mdev_supported_types"
     );
     assert_eq!(refusal.kind(), Kind::NoCapacity);
     assert_eq!(

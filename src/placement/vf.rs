@@ -98,7 +98,7 @@ fn take(
         return Err((Kind::NoCapacity, format!("cannot be had: {} {}", bar.parent, bar.reason)));
     }
     let ours = owners.get(&Device::Vf(address)).is_some_and(
-        |owner| matches!(owner, Owner::Domain { allocation, .. } if *allocation == want.allocation),
+        |owner| matches!(owner, Owner::Allocation { allocation, .. } if *allocation == want.allocation),
     );
     if !vf.holders.is_empty() || !(ours || vf_is_free(vf, owners)) {
         return Err((Kind::NoCapacity, format!("is held by {}", vf_owner(vf, owners))));

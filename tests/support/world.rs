@@ -203,6 +203,14 @@ impl World {
         std::fs::write(self.file(name), xml).expect("domain file");
     }
 
+    pub(crate) fn live_xml(&self, name: &str) -> String {
+        std::fs::read_to_string(self.live_file(name)).expect("a running domain")
+    }
+
+    pub(crate) fn set_live_xml(&self, name: &str, xml: &str) {
+        std::fs::write(self.live_file(name), xml).expect("live file");
+    }
+
     /// The devices that a definition names: UUIDs and PCI addresses.
     pub(crate) fn devices(&self, name: &str) -> Vec<String> {
         let parsed = vgpud::domain_xml::read(self.xml(name).as_bytes()).expect("valid XML");
@@ -226,6 +234,11 @@ impl World {
         }
         self.hook(name, "started begin -");
         Ok(())
+    }
+
+    /// The domain was running when the host lost power.
+    pub(crate) fn forget_running(&self, name: &str) {
+        std::fs::remove_file(self.live_file(name)).expect("a running domain");
     }
 
     /// Stops a domain as libvirt does.
