@@ -28,7 +28,7 @@ fn reads_stay_quick(world: &World, when: &str) {
     for path in ["/v1/gpus", "/v1/allocations", "/v1/status"] {
         let all = [series(path), series(path), series(path)];
         let (p50, p99) = *all.iter().min_by_key(|(_, p99)| *p99).expect("three");
-        println!("[print] {when}: {READS} x GET {path}: p50 {p50:?}, p99 {p99:?}");
+        println!("{when}: {READS} x GET {path}: p50 {p50:?}, p99 {p99:?}");
         assert!(p99 < P99, "{when}: {path}: p99 {p99:?}");
     }
 }
@@ -58,7 +58,7 @@ fn a_removal_that_hangs_holds_up_nobody_not_even_across_a_restart_and_settles_at
         others_start_and_stop(&world);
         reads_stay_quick(&world, "while a removal hangs");
         let took = stop.join().expect("the release hook exits 0");
-        println!("[print] release of a slice whose removal hangs: {took:?}");
+        println!("release of a slice whose removal hangs: {took:?}");
         assert!(took < HARD_CAP);
     });
     refused_as_busy(&world, &uuid);
@@ -92,7 +92,7 @@ fn a_creation_that_hangs_refuses_its_start_in_time_and_is_taken_back_when_it_end
     world.host.hang("mtty/mdev_supported_types");
     let began = Instant::now();
     let line = world.start("web1").expect_err("it does not end");
-    println!("[print] start whose create hangs: {:?}: {line}", began.elapsed());
+    println!("start whose create hangs: {:?}: {line}", began.elapsed());
     assert!(began.elapsed() < HARD_CAP, "{:?}", began.elapsed());
     assert!(line.contains("in time") && line.lines().count() == 1, "{line}");
     others_start_and_stop(&world);
