@@ -54,7 +54,8 @@ fn two_starts_race_for_the_last_slice_and_exactly_one_wins() {
         "1 0" => &guests[1],
         _ => panic!("exactly one wins: {race}"),
     };
-    assert!(said.contains("cannot place") && said.contains("mtty-2"), "the other is told why: {race}");
+    let why = format!("held by domain {} 1 x mtty-2, vgpuctl by hand 11 x mtty-2", winner.name);
+    assert!(said.contains("cannot place") && said.contains(&why), "the other is told why: {race}");
     winner.wait_firmware_sees(MTTY, 1);
     winner.assert_holds(&winner.named_mdevs()[0]);
     assert_eq!(lab.mdevs().len(), 12);

@@ -6,7 +6,7 @@
 
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::guest::Guest;
 
@@ -46,6 +46,7 @@ impl Output {
 /// The lab, at the snapshot `installed` when the test begins.
 #[derive(Debug)]
 pub(crate) struct Lab {
+    began: Instant,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -60,7 +61,7 @@ impl Lab {
              cargo build && scripts/lab up && scripts/install-lab\n{}",
             back.stderr
         );
-        let lab = Self { _alone: alone };
+        let lab = Self { began: Instant::now(), _alone: alone };
         assert_eq!(lab.run(&format!("test -f {MARKER}")).code, 0, "what answers is not a lab: no {MARKER}");
         lab.run("dmesg --clear");
         lab
@@ -174,7 +175,7 @@ impl Lab {
     /// Adds the igb functions to the managed devices.
     pub(crate) fn manage_igb(&self) {
         self.ok(
-            "mkdir -p /etc/vgpud && printf '[devices]\\ninclude = [\"8086:10c9\"]\\n' >/etc/vgpud/vgpud.toml
+            "mkdir -p /etc/vgpud && printf '[devices]\\ninclude = [\"8086:10c9\"]\\n' >/etc/vgpud/vgpud.toml && sync
                  systemctl restart vgpud",
         );
     }
@@ -200,6 +201,7 @@ impl Drop for Lab {
         let panics =
             self.ok("journalctl -u vgpud -b --no-pager -o cat | grep -E 'panicked at|PANIC' || true");
         assert_eq!(panics, "", "vgpud panicked");
+        println!("{} s", self.began.elapsed().as_secs());
     }
 }
 

@@ -88,6 +88,7 @@ fn power_cut_during_a_change_of_vfs() {
     let set = "vgpuctl vfs set 0000:01:00.0 4";
     let vfs = "ls -d /sys/bus/pci/devices/0000:01:00.0/virtfn*";
     lab.cut_during(set, vfs);
+    lab.wait("vgpuctl gpus | grep -A2 ^0000:01:00.0 | grep 'driver igb'", SHORT * 2);
     lab.ok(set);
     assert_eq!(lab.ok(vfs).lines().count(), 4);
     lab.wait_agreement(&[]);
