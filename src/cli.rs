@@ -6,6 +6,7 @@
 mod allocation;
 mod device;
 mod gpus;
+mod indent;
 mod profile;
 mod report;
 mod span;

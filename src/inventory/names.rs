@@ -56,7 +56,7 @@ mod tests {
     fn names_are_those_of_the_list_and_numbers_stand_for_what_it_does_not_know() {
         assert_eq!(vendor(0x10de), "NVIDIA Corporation");
         assert_eq!(device(PciId { vendor: 0x8086, device: 0x10ca }), "82576 Virtual Function");
-        assert_eq!(vendor(0xfffd), "vendor fffd");
+        assert_eq!(vendor(0xfff0), "vendor fff0");
         assert_eq!(device(PciId { vendor: 0x10de, device: 0xffff }), "device ffff");
     }
 
