@@ -2,12 +2,13 @@
 # What scripts/bench measures in the lab: virsh start with our hook making the mdev, against virsh start
 # with the mdev made beforehand and no hook.
 
-# Runs in the lab: prints "WITH WITHOUT" in ms, a line for each round. Guests start paused: what they would
+# Runs in the lab: prints "WITH WITHOUT HOOK" in ms, a line for each round; HOOK is what the hook's three
+# calls of a start take by themselves. Guests start paused: what they would
 # do with the processor is not what is measured.
 rounds_of_starts() { # ROUNDS
     set -euo pipefail
     [[ -f /etc/vgpud-lab ]] || { echo "bench: this is not a lab" >&2 && exit 1; }
-    local uuid hook=/etc/libvirt/hooks/qemu.d/vgpud turn with without
+    local uuid hook=/etc/libvirt/hooks/qemu.d/vgpud turn with without alone
     local parent=/sys/class/mdev_bus/mtty
     uuid="$(cat /proc/sys/kernel/random/uuid)"
 
@@ -38,11 +39,20 @@ rounds_of_starts() { # ROUNDS
         echo 1 >"/sys/bus/mdev/devices/$uuid/remove"
         mv /root/hook-of-vgpud "$hook"
     }
+    call_hook() {
+        local operation before
+        virsh -q dumpxml with --inactive >/tmp/with.xml
+        before="${EPOCHREALTIME/./}"
+        for operation in prepare start started; do "$hook" with "$operation" begin - </tmp/with.xml; done
+        alone="$(((${EPOCHREALTIME/./} - before) / 1000))"
+        "$hook" with release end - </tmp/with.xml
+    }
     for ((turn = 0; turn <= $1; turn++)); do
         # Who comes first changes, so that neither always follows the other's stop.
         if ((turn % 2)); then start_with && start_without; else start_without && start_with; fi
+        call_hook
         # The first round fills caches.
-        ((turn == 0)) || printf '%s %s\n' "$with" "$without"
+        ((turn == 0)) || printf '%s %s %s\n' "$with" "$without" "$alone"
     done
     vgpuctl detach with >&2
     vgpuctl profile delete bench >&2
@@ -79,6 +89,8 @@ measure_start() {
         row "(b) virsh start with the hook, against without: $which" "$(column 1 "$which" <<<"$times")" \
             "$(column 2 "$which" <<<"$times")" ms 1.03
     done
+    row "    the hook's part of it: its calls by themselves" "$(column 3 median <<<"$times")" \
+        "$(column 2 median <<<"$times")" ms 0.03
     headline "the idle service in the lab, connected to qemu:///system: $idle s"
     read -r private used <<<"$(scripts/lab run bash -c "$(declare -f idle_in_lab); idle_in_lab $idle")"
     row "(d) private memory, in the lab, qemu:///system" "$(awk -v k="$private" 'BEGIN { print k / 1024 }')" 12 MiB 1
