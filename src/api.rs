@@ -22,6 +22,7 @@ use crate::config::Paths;
 use crate::desk::Desk;
 use crate::engine::Peer;
 use crate::model::{Kind, Refusal};
+use crate::nvml;
 
 use routes::router;
 
@@ -42,7 +43,7 @@ pub struct SocketError {
 pub(crate) struct Shared {
     pub(crate) desk: Desk,
     pub(crate) rehearsal: bool,
-    /// Asked for at the first `status`: loading the library can take a second.
+    /// Set by a thread of its own: loading the library can take a second, or for ever on a wedged GPU.
     pub(crate) nvml: Arc<OnceLock<String>>,
 }
 
@@ -132,7 +133,12 @@ pub async fn serve(
     paths: &Paths,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), SocketError> {
-    let shared = Shared { desk, rehearsal: paths.is_rehearsal(), nvml: Arc::default() };
+    let nvml = Arc::<OnceLock<String>>::default();
+    let answer = Arc::clone(&nvml);
+    let asking = std::thread::Builder::new().name("nvml".to_owned());
+    let asked = asking.spawn(move || answer.set(nvml::probe().to_string()).unwrap_or_default());
+    drop(asked.map_err(|error| tracing::warn!(%error, "no thread to ask NVML")));
+    let shared = Shared { desk, rehearsal: paths.is_rehearsal(), nvml };
     let service = router(shared).into_make_service_with_connect_info::<Caller>();
     let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
     served.map_err(|source| SocketError { act: "serve", path: paths.socket().to_owned(), source })

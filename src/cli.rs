@@ -7,6 +7,7 @@ mod allocation;
 mod device;
 mod gpus;
 mod history;
+mod indent;
 mod profile;
 mod report;
 mod span;

@@ -226,7 +226,10 @@ impl Client {
     fn connect_error(&self, source: io::Error) -> ClientError {
         let socket = self.socket.clone();
         match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning { socket },
+            // Reset: it was killed while the connection waited to be accepted, and nothing was sent.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+                ClientError::NotRunning { socket }
+            }
             io::ErrorKind::PermissionDenied => ClientError::NotAllowed { socket },
             _ => ClientError::Connect { socket, source },
         }

@@ -76,7 +76,11 @@ impl Desk {
 }
 
 fn shows(devices: &[HookDevice], allocation: &Allocation) -> bool {
-    devices.iter().any(|device| device.allocation.as_ref() == Some(&allocation.id))
+    devices.iter().any(|device| match &device.allocation {
+        Some(id) => *id == allocation.id,
+        // The alias is gone, as after an edit by hand: the device tells.
+        None => device.device == allocation.device,
+    })
 }
 
 /// Reads our hostdevs of a definition; `None` when the XML makes no sense to us, so that nothing is concluded from it.

@@ -95,6 +95,8 @@ struct Inner {
     capacity: Turns<()>,
     domains: Turns<DomainUuid>,
     stuck: Mutex<BTreeMap<IntentId, Stuck>>,
+    /// When requests last changed allocations.
+    touched: Mutex<look::Touched>,
     /// Slices that are being plugged: made, and not in the live XML yet.
     plugging: Mutex<BTreeSet<AllocationId>>,
     /// Why remembered VF counts of an earlier boot are not back, for people.
@@ -135,6 +137,7 @@ impl Engine {
                 capacity: Turns::default(),
                 domains: Turns::default(),
                 stuck: Mutex::default(),
+                touched: Mutex::default(),
                 plugging: Mutex::default(),
                 unrestored: Mutex::default(),
                 nudge: (Mutex::new(false), Condvar::new()),
@@ -153,7 +156,19 @@ impl Engine {
     }
 
     fn commit(&self, changes: Vec<Change>, need: Need) -> Result<(), Refusal> {
-        let done = self.ledger().commit(changes, need);
+        self.commit_if(changes, need, |_| Ok(()))
+    }
+
+    /// Checks the book and commits under one lock: no other change comes in between.
+    fn commit_if(
+        &self,
+        changes: Vec<Change>,
+        need: Need,
+        check: impl FnOnce(&Book) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let mut ledger = self.ledger();
+        check(ledger.book())?;
+        let done = ledger.commit(changes, need);
         done.map_err(|error| match &error {
             LedgerError::Full { .. } => Refusal::from_error(Kind::HostFault, &error)
                 .hint("free space below /var/lib/vgpud; running guests and stops are not affected"),

@@ -5,6 +5,7 @@
 //! that is stuck in the kernel cannot stop a reading.
 
 mod device;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 

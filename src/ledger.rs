@@ -39,6 +39,14 @@ pub enum LedgerError {
         /// The newest schema of this build.
         known: i64,
     },
+    /// SQLite's check failed.
+    #[error("database {path} is damaged, put a good copy in its place: {text}")]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's words.
+        text: String,
+    },
     /// A row cannot be read.
     #[error("row {key:?} of table {table} in {path} cannot be read")]
     Row {

@@ -5,6 +5,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::api::{self, SocketError};
 use crate::config::{Config, ConfigError, Paths};
@@ -54,14 +57,8 @@ pub fn usage() -> u8 {
 /// Runs the service until SIGTERM or SIGINT.
 #[must_use]
 pub fn main(paths: &Paths) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("VGPUD_LOG").unwrap_or_else(|_| "info".into()),
-        )
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .without_time()
-        .init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time();
+    tracing_subscriber::registry().with(lines).with(log_filter()).init();
     match run(paths) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -70,6 +67,13 @@ pub fn main(paths: &Paths) -> ExitCode {
             ExitCode::from(refusal.kind.exit_code())
         }
     }
+}
+
+/// Reads `VGPUD_LOG`: a level, or levels of modules. What cannot be read is the default.
+fn log_filter() -> Targets {
+    let wanted = std::env::var("VGPUD_LOG").ok().filter(|text| !text.is_empty());
+    let wanted = wanted.and_then(|text| text.parse().ok());
+    wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
 }
 
 fn run(paths: &Paths) -> Result<(), ServiceError> {

@@ -291,6 +291,7 @@ pub enum HookOp {
 
 /// Body of `POST /v1/hook`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Hook {
     /// The operation.
     pub op: HookOp,

@@ -1,10 +1,6 @@
 //! The engine with the real binaries on the fake kernel: late binding, races, runs, hangs, bad input, bad disks.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    reason = "a test plays the host's other programs, and a fact that cannot be had fails it"
-)]
+#![expect(clippy::disallowed_methods, reason = "a test plays the host's other programs")]
 
 #[cfg(test)]
 mod support;
@@ -16,3 +12,27 @@ mod kit;
 #[cfg(test)]
 #[path = "engine/binding.rs"]
 mod binding;
+
+#[cfg(test)]
+#[path = "engine/runs.rs"]
+mod runs;
+
+#[cfg(test)]
+#[path = "engine/hang.rs"]
+mod hang;
+
+#[cfg(test)]
+#[path = "engine/hostile.rs"]
+mod hostile;
+
+#[cfg(test)]
+#[path = "engine/disk.rs"]
+mod disk;
+
+#[cfg(test)]
+#[path = "engine/life.rs"]
+mod life;
+
+#[cfg(test)]
+#[path = "engine/walk.rs"]
+mod walk;

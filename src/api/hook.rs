@@ -18,11 +18,14 @@ use crate::wire::{Change, Changed, Hook, HookOp};
 const ANSWER_WITHIN: Duration = Duration::from_millis(8500);
 
 /// Tells the operation that nobody waits for its answer: the handler's future was dropped.
-struct HangUp(Arc<AtomicBool>);
+struct HangUp {
+    flag: Arc<AtomicBool>,
+    answered: bool,
+}
 
 impl Drop for HangUp {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.flag.store(!self.answered, Ordering::SeqCst);
     }
 }
 
@@ -33,7 +36,7 @@ pub(super) async fn hook(
 ) -> Result<Json<Changed>, No> {
     caller.require_root(shared.rehearsal)?;
     let flag = Arc::new(AtomicBool::new(false));
-    let waiting = HangUp(Arc::clone(&flag));
+    let mut waiting = HangUp { flag: Arc::clone(&flag), answered: false };
     let verb = match hook.op {
         HookOp::Prepare => "prepare",
         HookOp::Started => "started",
@@ -58,7 +61,7 @@ pub(super) async fn hook(
     })
     .await;
     // Answered: a hang-up from here on is noticed by the sweep.
-    std::mem::forget(waiting);
+    waiting.answered = true;
     answer
 }
 

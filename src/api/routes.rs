@@ -9,7 +9,6 @@ use axum::{Json, Router};
 use super::{Caller, No, Shared, hook};
 use crate::engine::{Happened, WantedHistory};
 use crate::model::{AllocationId, Kind, MdevUuid, Profile, ProfileName, Refusal};
-use crate::nvml;
 use crate::wire;
 
 /// Most bytes of a request's body; a hook's list of devices is the largest.
@@ -110,7 +109,7 @@ async fn gpus(State(shared): State<Shared>) -> Answer<wire::Gpus> {
 async fn status(State(shared): State<Shared>) -> Answer<wire::Status> {
     let answer = run(&shared, |shared| {
         let mut status = shared.desk.engine().status(shared.desk.libvirt_state());
-        status.nvml.clone_from(shared.nvml.get_or_init(|| nvml::probe().to_string()));
+        status.nvml = shared.nvml.get().cloned().unwrap_or_else(|| "not answered yet".to_owned());
         Ok(status)
     });
     answer.await.map(Json)

@@ -5,6 +5,7 @@ mod direct;
 use std::collections::BTreeMap;
 
 use clap::Args;
+use serde_json::value::RawValue;
 
 use crate::cli::report::{Format, Report};
 use crate::cli::table::{Table, printable};
@@ -36,11 +37,15 @@ pub(super) struct Gpus {
 
 impl Gpus {
     pub(super) fn run(self, client: &Client, paths: &Paths, format: Format) -> Result<Report, Refusal> {
-        let answer = if self.direct {
-            direct::read(paths)?
-        } else {
-            client.get("/v1/gpus").map_err(ClientError::into_refusal)?
-        };
+        if self.direct {
+            return Report::new(format, &direct::read(paths)?, |answer| render(answer, self.all));
+        }
+        // The one long answer: megabytes on a large host.
+        if format == Format::Json {
+            let answer: Box<RawValue> = client.get("/v1/gpus").map_err(ClientError::into_refusal)?;
+            return Ok(Report::as_given(&answer));
+        }
+        let answer: Answer = client.get("/v1/gpus").map_err(ClientError::into_refusal)?;
         Report::new(format, &answer, |answer| render(answer, self.all))
     }
 }

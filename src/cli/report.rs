@@ -2,7 +2,9 @@
 
 use clap::ValueEnum;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
+use crate::cli::indent::indent;
 use crate::wire::{Kind, Refusal};
 
 /// How an answer is printed: for people, or as the API gave it.
@@ -36,6 +38,11 @@ impl Report {
             }
         };
         Ok(Self { text, notes: Vec::new() })
+    }
+
+    /// Creates a report of an answer as the API gave it, without reading it.
+    pub(super) fn as_given(answer: &RawValue) -> Self {
+        Self { text: indent(answer.get()) + "\n", notes: Vec::new() }
     }
 
     /// Adds notes for people; JSON carries them inside.

@@ -25,10 +25,10 @@ impl Desk {
                 Through::Live => self.plug_all(&listed, &all),
                 Through::Definition | Through::Xml | Through::LiveXml => Ok(Vec::new()),
             };
-            let plugged = plugged.inspect_err(|_| self.take_back(&new))?;
-            self.define_all(listed.domain.uuid, &all).inspect_err(|_| {
+            let plugged = plugged.inspect_err(|refusal| self.take_back(&new, refusal))?;
+            self.define_all(listed.domain.uuid, &all).inspect_err(|refusal| {
                 self.unplug_all(&listed, &plugged);
-                self.take_back(&new);
+                self.take_back(&new, refusal);
             })?;
             if listed.active && request.through == Through::Definition {
                 allotment.notes.push(format!(
@@ -67,7 +67,13 @@ impl Desk {
         if ids.is_empty() { Ok(()) } else { self.engine.tie(&ids) }
     }
 
-    fn take_back(&self, ids: &[AllocationId]) {
+    /// A libvirt that did not answer in time may still do what it was asked: then the promise stays leased, and
+    /// the look at its domain ties it or its lease ends it.
+    fn take_back(&self, ids: &[AllocationId], refusal: &Refusal) {
+        if refusal.kind == Kind::Busy {
+            tracing::warn!(error = %refusal, "what became of an attach is not known yet, its lease decides");
+            return;
+        }
         if let Err(refusal) = self.engine.free(ids) {
             tracing::warn!(error = %refusal, "cannot take back a promise, its lease will");
         }
@@ -126,7 +132,8 @@ impl Desk {
             .iter()
             .map(|one| format!("detached {} ({}) from {name}", one.device, one.profile))
             .collect();
-        if listed.active {
+        // It may have been started meanwhile.
+        if self.find(&listed.domain.uuid.to_string())?.active {
             self.look();
             let book = self.engine.book();
             if chosen.iter().any(|one| book.allocations.contains_key(&one.id)) {

@@ -10,6 +10,9 @@ use super::{CALL, Desk, shows};
 use crate::libvirt::{Definition, Listed};
 use crate::model::{Allocation, AllocationId, Kind, Refusal};
 
+/// The first VFIO device of a guest has all of its memory pinned.
+const PLUG: Duration = Duration::from_secs(120);
+
 /// How long a guest may take to let go of a device. libvirt itself waits 5 s.
 const UNPLUG: Duration = Duration::from_secs(15);
 
@@ -35,7 +38,7 @@ impl Desk {
         let domain = listed.domain.uuid;
         for allocation in made {
             let hostdev = self.hostdev(allocation)?;
-            let done = self.link.call("plug a hostdev", CALL, move |host| host.plug(domain, &hostdev));
+            let done = self.link.call("plug a hostdev", PLUG, move |host| host.plug(domain, &hostdev));
             done.map_err(|error| Refusal::from(&error))?;
         }
         let live = self.shown(domain, Definition::Live)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{CALL, Desk, ours};
 use crate::clock;
@@ -15,6 +15,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// How long events are collected before a look: a start or stop brings several.
 const SETTLE: Duration = Duration::from_millis(150);
+
+/// The longest that a stream of events puts a look off.
+const MOST_SETTLE: Duration = Duration::from_secs(1);
 
 /// What is wanted to be looked at in each domain.
 type Wanted = Vec<DomainUuid>;
@@ -64,8 +67,12 @@ impl Desk {
         if first == Event::Closed {
             tracing::info!("the libvirt connection ended, connecting again");
         }
-        while let Ok(event) = events.recv_timeout(SETTLE) {
+        let end = Instant::now() + MOST_SETTLE;
+        while let Ok(event) = events.recv_timeout(SETTLE.min(end.saturating_duration_since(Instant::now()))) {
             tracing::trace!(?event, "libvirt event");
+            if Instant::now() >= end {
+                return;
+            }
         }
     }
 
@@ -75,8 +82,8 @@ impl Desk {
         let retry = Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LOOK_EVERY);
         let quiet = if self.engine.has_promises() { LOOK_EVERY } else { Duration::from_secs(3600) };
         let limit = if failures > 0 { retry } else { quiet };
-        let until = self.engine.next_end().map(|end| end.saturating_sub(clock::epoch_seconds()).max(1));
-        match until.and_then(|seconds| u64::try_from(seconds).ok()) {
+        let until = self.engine.next_end().map(|end| end.saturating_sub(clock::epoch_seconds()));
+        match until.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0) {
             Some(seconds) => limit.min(Duration::from_secs(seconds)),
             None => limit,
         }

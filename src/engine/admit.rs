@@ -33,7 +33,11 @@ pub(super) fn prepare(book: &Book, hook: &Hook) -> Result<Vec<Wanted>, Refusal> 
 fn admit_one(book: &Book, hook: &Hook, device: &HookDevice) -> Result<Wanted, Refusal> {
     let found = match &device.allocation {
         Some(id) => book.allocations.get(id),
-        None => book.naming(device.device),
+        // Several domains may name one VF: the domain's own promise first.
+        None => book
+            .of_domain(hook.domain_uuid)
+            .find(|own| own.device == device.device)
+            .or_else(|| book.naming(device.device)),
     };
     let Some(allocation) = found else {
         return Err(unknown(hook, device));

@@ -5,13 +5,14 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::admit::Wanted;
+use super::turn::Turn;
 use super::{Engine, OPERATION};
 use crate::clock;
 use crate::domain_xml::Options;
 use crate::ledger::{Change, Need};
 use crate::model::{
-    Allocation, AllocationId, AllocationState, Device, DomainRef, Kind, MdevUuid, PciAddress, Profile,
-    Realized, Refusal, Wish,
+    Allocation, AllocationId, AllocationState, Device, DomainRef, DomainUuid, Kind, MdevUuid, PciAddress,
+    Profile, Realized, Refusal, Wish,
 };
 use crate::placement;
 use crate::wire::{self, Allocate, AllocationView, Through};
@@ -74,7 +75,12 @@ impl Engine {
         if request.dry_run {
             return Ok(allotment);
         }
-        self.commit(allotment.new.iter().cloned().map(Change::PutAllocation).collect(), Need::Promise)?;
+        self.touch(allotment.new.iter().chain(&allotment.kept).map(|one| &one.id));
+        let promises = allotment.new.iter().cloned().map(Change::PutAllocation).collect();
+        self.commit_if(promises, Need::Promise, |book| match book.profiles.contains_key(&profile.name) {
+            true => Ok(()),
+            false => Err(Refusal::new(Kind::NotFound, format!("profile {} was just deleted", profile.name))),
+        })?;
         self.publish_owned()?;
         if request.through == Through::LiveXml {
             self.make_live(&profile, &allotment, deadline)?;
@@ -219,13 +225,14 @@ impl Engine {
         self.realize(&wanted?, clock::boottime(), deadline)
     }
 
-    /// Removes the slices of promises that are kept.
+    /// Removes the slices of promises that are kept, of one domain.
     pub fn unmake(&self, ids: &[AllocationId]) {
-        let records = {
-            let ledger = self.ledger();
-            ids.iter().filter_map(|id| ledger.book().realized.get(id)).cloned().collect()
-        };
-        self.give_back(records, Instant::now() + OPERATION);
+        match self.turn_of(ids) {
+            Ok(_turn) => drop(self.give_back(self.records(ids), Instant::now() + OPERATION)),
+            Err(refusal) => {
+                tracing::warn!(error = %refusal, "slices are not taken back now, the next look does")
+            }
+        }
     }
 
     /// Keeps slices from being taken for unplugged ones while they are being plugged.
@@ -236,9 +243,24 @@ impl Engine {
         Plugging { engine: self.clone(), ids }
     }
 
+    /// Forgets promises. One whose slice exists, or is being made or removed, stays: its record must not be lost.
     fn forget(&self, allocations: &[Allocation]) -> Result<(), Refusal> {
-        let changes = allocations.iter().map(|allocation| Change::DeleteAllocation(allocation.id.clone()));
-        self.commit(changes.collect(), Need::GiveBack)?;
+        {
+            let mut ledger = self.ledger();
+            let book = ledger.book();
+            let bound = allocations.iter().find(|one| {
+                let open = book.intents.values().any(|intent| intent.allocation.as_ref() == Some(&one.id));
+                open || book.realized.contains_key(&one.id)
+            });
+            if let Some(one) = bound {
+                let text = format!("slice {} of domain {} still exists", one.device, one.domain.name);
+                return Err(Refusal::new(Kind::Busy, text).hint("vgpuctl status shows what is under way"));
+            }
+            let changes =
+                allocations.iter().map(|allocation| Change::DeleteAllocation(allocation.id.clone()));
+            let done = ledger.commit(changes.collect(), Need::GiveBack);
+            done.map_err(|error| Refusal::from_error(Kind::HostFault, &error))?;
+        }
         self.publish_owned()
     }
 
@@ -247,6 +269,7 @@ impl Engine {
     /// # Errors
     /// When the disk says no.
     pub fn tie(&self, ids: &[AllocationId]) -> Result<(), Refusal> {
+        self.touch(ids);
         let changes = {
             let ledger = self.ledger();
             let found = ids.iter().filter_map(|id| ledger.book().allocations.get(id));
@@ -263,21 +286,40 @@ impl Engine {
         self.commit(changes, Need::GiveBack)
     }
 
-    /// Takes promises back: slices that exist are removed first, unless a guest holds them.
+    /// Takes promises of one domain back: slices that exist are removed first, unless a guest holds them.
     ///
     /// # Errors
     /// When a slice is still held: its allocation stays.
     pub fn free(&self, ids: &[AllocationId]) -> Result<(), Refusal> {
-        let (gone, records): (Vec<Allocation>, Vec<Realized>) = {
+        let _turn = self.turn_of(ids)?;
+        self.free_in_turn(ids)
+    }
+
+    /// As [`Engine::free`], for a caller that has the domain's turn.
+    pub(super) fn free_in_turn(&self, ids: &[AllocationId]) -> Result<(), Refusal> {
+        let gone: Vec<Allocation> = {
             let ledger = self.ledger();
-            let book = ledger.book();
-            let found = ids.iter().filter_map(|id| book.allocations.get(id)).cloned().collect();
-            (found, ids.iter().filter_map(|id| book.realized.get(id)).cloned().collect())
+            ids.iter().filter_map(|id| ledger.book().allocations.get(id)).cloned().collect()
         };
-        if let Some(refusal) = self.give_back(records, Instant::now() + OPERATION).into_iter().next() {
+        if let Some(refusal) =
+            self.give_back(self.records(ids), Instant::now() + OPERATION).into_iter().next()
+        {
             return Err(refusal);
         }
         self.forget(&gone)
+    }
+
+    fn records(&self, ids: &[AllocationId]) -> Vec<Realized> {
+        let ledger = self.ledger();
+        ids.iter().filter_map(|id| ledger.book().realized.get(id)).cloned().collect()
+    }
+
+    fn turn_of(&self, ids: &[AllocationId]) -> Result<Option<Turn<'_, DomainUuid>>, Refusal> {
+        let owner = {
+            let ledger = self.ledger();
+            ids.iter().find_map(|id| ledger.book().allocations.get(id)).map(|one| one.domain.uuid)
+        };
+        owner.map(|domain| self.domain_turn(domain, Instant::now() + OPERATION)).transpose()
     }
 
     /// Turns an allotment into the answer a face gives.

@@ -6,7 +6,7 @@ use super::Engine;
 use super::settle::gone;
 use super::work::End;
 use crate::ledger::{Change, Need};
-use crate::model::{Device, Realized, Refusal, Step};
+use crate::model::{Device, Kind, Realized, Refusal, Step};
 use crate::wire::Hook;
 
 /// How long a removal is waited for before it is left to its reaper.
@@ -37,6 +37,22 @@ impl Engine {
         }
     }
 
+    /// Nothing in the kernel changes when a VF is given back, so nothing there would refuse it while a guest has it.
+    fn refuse_held_vf(&self, record: &Realized, deadline: Instant) -> Result<(), Refusal> {
+        let snapshot = self.fresh(deadline)?;
+        let holder = record
+            .device
+            .vf()
+            .and_then(|address| snapshot.vf(address))
+            .and_then(|(_, vf)| vf.holders.first());
+        match holder {
+            Some(holder) => {
+                Err(Refusal::new(Kind::Busy, format!("VF {} is held by {holder}", record.device)))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Removes slices and forgets those that are gone. Returns why each of the others is still there.
     pub(super) fn give_back(&self, records: Vec<Realized>, deadline: Instant) -> Vec<Refusal> {
         let deadline = deadline.min(Instant::now() + REMOVAL);
@@ -45,12 +61,15 @@ impl Engine {
         let mut forgotten = Vec::new();
         for record in records {
             let Device::Mdev(uuid) = record.device else {
-                forgotten.push(Change::DeleteRealized(record.allocation));
+                match self.refuse_held_vf(&record, deadline) {
+                    Ok(()) => forgotten.push(Change::DeleteRealized(record.allocation)),
+                    Err(refusal) => refusals.push(refusal),
+                }
                 continue;
             };
             if let Some(stuck) = self.stuck_on(record.device) {
                 let text = format!("{} has not ended yet; it is waited for", stuck.step);
-                refusals.push(Refusal::new(crate::model::Kind::Busy, text));
+                refusals.push(Refusal::new(Kind::Busy, text));
                 continue;
             }
             let intent =
@@ -86,7 +105,7 @@ impl Engine {
                     refusals.push(failure.refusal);
                 }
                 End::Overrun => refusals.push(Refusal::new(
-                    crate::model::Kind::Busy,
+                    Kind::Busy,
                     format!("{} has not ended yet; it is waited for", intent.step),
                 )),
             }

@@ -39,9 +39,12 @@ impl Engine {
             Step::CreateMdev { parent: parent.name.clone(), mdev_type: request.mdev_type.clone(), uuid };
         let intent = self.intent(step, None, gpu.id.clone(), clock::boottime());
         self.commit(vec![Change::OpenIntent(intent.clone())], Need::Promise)?;
-        match self.in_thread(&intent, deadline) {
+        match self.in_thread(&intent, deadline.min(Instant::now() + super::round::CREATE)) {
             End::Done => {
-                let snapshot = self.fresh(deadline)?;
+                let Ok(snapshot) = self.fresh(Instant::now() + OPERATION) else {
+                    self.overrun(&intent, || ());
+                    return Ok(wire::CreatedMdev { uuid });
+                };
                 let mut changes = outcome(&intent, self.ledger().book(), &snapshot);
                 changes.push(Change::CloseIntent(intent.id));
                 self.defer(changes);

@@ -51,8 +51,16 @@ fn shows(devices: Option<&Vec<HookDevice>>, allocation: &Allocation) -> Option<b
     })
 }
 
-fn decide(book: &Book, seen: &Seen, now: i64) -> Vec<Act> {
-    book.allocations.values().flat_map(|allocation| decide_one(book, seen, now, allocation)).collect()
+/// When each allocation was last changed by a request: a report that was asked for before says nothing of it.
+pub(super) type Touched = BTreeMap<AllocationId, RunId>;
+
+fn decide(book: &Book, touched: &Touched, seen: &Seen, now: i64) -> Vec<Act> {
+    let orphans = book.realized.values().filter(|record| !book.allocations.contains_key(&record.allocation));
+    let orphans = orphans.filter(|record| record.run < seen.asked_at);
+    let orphans = orphans.map(|record| Act::GiveBack(record.allocation.clone()));
+    let known = book.allocations.values();
+    let known = known.filter(|allocation| touched.get(&allocation.id).is_none_or(|at| *at < seen.asked_at));
+    known.flat_map(|allocation| decide_one(book, seen, now, allocation)).chain(orphans).collect()
 }
 
 fn decide_one(book: &Book, seen: &Seen, now: i64, allocation: &Allocation) -> Vec<Act> {
@@ -111,40 +119,55 @@ fn decide_one(book: &Book, seen: &Seen, now: i64, allocation: &Allocation) -> Ve
 impl Engine {
     /// Acts on a report: ties what XML shows, frees what it no longer shows, gives back what no run uses.
     pub fn look(&self, seen: &Seen) {
-        let acts = decide(self.ledger().book(), seen, clock::epoch_seconds());
-        if acts.is_empty() {
-            return;
-        }
-        let mut puts = Vec::new();
+        let acts = self.tie_shown(seen);
         let mut free = Vec::new();
         let mut records: Vec<Realized> = Vec::new();
         for act in acts {
             match act {
-                Act::Put(allocation) => puts.push(Change::PutAllocation(allocation)),
+                Act::Put(_) => {}
                 Act::Free(id) => free.push(id),
                 Act::GiveBack(id) if self.is_plugging(&id) => {}
                 Act::GiveBack(id) => records.extend(self.ledger().book().realized.get(&id).cloned()),
             }
         }
-        if !puts.is_empty()
-            && let Err(refusal) = self.commit(puts, Need::GiveBack)
-        {
-            tracing::warn!(error = %refusal, "cannot store what libvirt's domains show, trying again at the next look");
+        if !free.is_empty() || !records.is_empty() {
+            self.sweep(records, seen);
+            for id in free {
+                self.free_unshown(&id, seen);
+            }
+            self.nudge();
         }
-        self.sweep(records, seen);
-        for id in free {
-            self.free_unshown(&id);
-        }
-        self.nudge();
     }
 
-    /// Frees an allocation that no domain's XML shows, unless somebody else just did.
-    fn free_unshown(&self, id: &AllocationId) {
-        let find = || self.ledger().book().allocations.get(id).map(|allocation| allocation.domain.clone());
-        let Some(DomainRef { uuid, .. }) = find() else { return };
+    /// Decides and stores what is only a matter of the book, under one lock: no request comes in between.
+    fn tie_shown(&self, seen: &Seen) -> Vec<Act> {
+        let touched = self.touched();
+        let mut ledger = self.ledger();
+        let acts = decide(ledger.book(), &touched, seen, clock::epoch_seconds());
+        let put = |act: &Act| match act {
+            Act::Put(allocation) => Some(Change::PutAllocation(allocation.clone())),
+            Act::Free(_) | Act::GiveBack(_) => None,
+        };
+        let puts: Vec<Change> = acts.iter().filter_map(put).collect();
+        if !puts.is_empty()
+            && let Err(error) = ledger.commit(puts, Need::GiveBack)
+        {
+            tracing::warn!(%error, "cannot store what libvirt's domains show, trying again at the next look");
+        }
+        acts
+    }
+
+    /// Frees an allocation that no domain's XML shows, if that is still so when its domain's turn has come.
+    fn free_unshown(&self, id: &AllocationId, seen: &Seen) {
+        let owner = self.ledger().book().allocations.get(id).map(|allocation| allocation.domain.clone());
+        let Some(DomainRef { uuid, name }) = owner else { return };
         let Ok(_turn) = self.domain_turn(uuid, std::time::Instant::now() + OPERATION) else { return };
-        let Some(DomainRef { name, .. }) = find() else { return };
-        match self.free(std::slice::from_ref(id)) {
+        let touched = self.touched();
+        let still = decide(self.ledger().book(), &touched, seen, clock::epoch_seconds());
+        if !still.contains(&Act::Free(id.clone())) {
+            return;
+        }
+        match self.free_in_turn(std::slice::from_ref(id)) {
             Ok(()) => {
                 self.record_own("free", id, name, "no domain's XML shows it");
                 tracing::info!(allocation = %id, "allocation freed: no domain shows it");
@@ -153,6 +176,19 @@ impl Engine {
                 tracing::warn!(allocation = %id, error = %refusal, "allocation not freed yet, trying again at the next look");
             }
         }
+    }
+
+    fn touched(&self) -> Touched {
+        self.inner.touched.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Notes that a request changed allocations now.
+    pub(super) fn touch<'a>(&self, ids: impl IntoIterator<Item = &'a AllocationId>) {
+        let now = clock::boottime();
+        let mut touched = self.inner.touched.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        touched.extend(ids.into_iter().map(|id| (id.clone(), now)));
+        // An hour is longer than any report is old.
+        touched.retain(|_, at| now.0 - at.0 < 3_600_000_000_000);
     }
 
     fn is_plugging(&self, id: &AllocationId) -> bool {
@@ -168,8 +204,11 @@ impl Engine {
                 .allocations
                 .get(&record.allocation)
                 .map(|allocation| allocation.domain.uuid);
-            let Some(domain) = owner else { continue };
-            let Ok(_turn) = self.domain_turn(domain, std::time::Instant::now() + OPERATION) else { continue };
+            // A record that no allocation explains has no domain to wait for.
+            let turn = owner
+                .map(|domain| self.domain_turn(domain, std::time::Instant::now() + OPERATION))
+                .transpose();
+            let Ok(_turn) = turn else { continue };
             let still = self.ledger().book().realized.get(&record.allocation).cloned();
             match still {
                 Some(still) if still == record && still.run < seen.asked_at => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
-use crate::ledger::{Change, Need};
+use crate::ledger::{Book, Change, Need};
 use crate::model::{Kind, Profile, ProfileName, Refusal};
 use crate::placement;
 use crate::profile;
@@ -30,7 +30,12 @@ impl Engine {
             Some(existing) => followed(&existing, wanted, followers)?.into_iter().collect(),
             None => Vec::new(),
         };
-        self.commit(vec![Change::PutProfile(wanted.clone())], Need::Promise)?;
+        self.commit_if(vec![Change::PutProfile(wanted.clone())], Need::Promise, |book| {
+            match book.profiles.get(&wanted.name) {
+                Some(existing) => followed(existing, wanted, book.followers(&wanted.name)).map(drop),
+                None => Ok(()),
+            }
+        })?;
         notes.extend(self.serves_now(wanted));
         Ok(wire::Changed { change: wire::Change::Done, notes })
     }
@@ -83,19 +88,7 @@ impl Engine {
     /// [`Kind::Conflict`] while allocations follow it, with the domains.
     pub fn delete_profile(&self, name: &ProfileName) -> Result<wire::Changed, Refusal> {
         self.profile(name)?;
-        let users: Vec<String> = {
-            let ledger = self.ledger();
-            let follow = ledger.book().allocations.values().filter(|allocation| allocation.profile == *name);
-            follow.map(|allocation| allocation.domain.name.clone()).collect()
-        };
-        if !users.is_empty() {
-            return Err(Refusal::new(
-                Kind::Conflict,
-                format!("{} profile {name}: {}", allocations(users.len(), "uses", "use"), users.join(", ")),
-            )
-            .hint(format!("vgpuctl detach {} --profile {name}", users[0])));
-        }
-        self.commit(vec![Change::DeleteProfile(name.clone())], Need::GiveBack)?;
+        self.commit_if(vec![Change::DeleteProfile(name.clone())], Need::GiveBack, |book| unused(book, name))?;
         Ok(wire::Changed { change: wire::Change::Done, notes: Vec::new() })
     }
 
@@ -117,6 +110,15 @@ impl Engine {
             Refusal::new(Kind::Busy, "the host's devices are still being read for the first time")
         })
     }
+}
+
+fn unused(book: &Book, name: &ProfileName) -> Result<(), Refusal> {
+    let follow = book.allocations.values().filter(|allocation| allocation.profile == *name);
+    let users: Vec<&str> = follow.map(|allocation| allocation.domain.name.as_str()).collect();
+    let Some(first) = users.first() else { return Ok(()) };
+    let who = allocations(users.len(), "uses", "use");
+    Err(Refusal::new(Kind::Conflict, format!("{who} profile {name}: {}", users.join(", ")))
+        .hint(format!("vgpuctl detach {first} --profile {name}")))
 }
 
 /// Says what a change means for the allocations that follow the profile, or why it cannot be.

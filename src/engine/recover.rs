@@ -57,7 +57,7 @@ impl Engine {
         intent.boot_id == self.inner.boot_id && intent.helper.is_some_and(|id| id.is_alive())
     }
 
-    /// A helper of an earlier service is not our child: its end is noticed through a pidfd.
+    /// A helper of an earlier service is not our child: its end is noticed by looking.
     fn wait_aside(&self, intent: &Intent) {
         let Some(id) = intent.helper else { return };
         self.overrun(intent, move || helper::wait_end(id));

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use super::Engine;
 use crate::ledger::{Book, VfWish};
-use crate::model::{BootId, Gpu, HostSnapshot, Refusal};
+use crate::model::{BootId, Gpu, GpuId, HostSnapshot, Kind, Refusal, Sriov};
 
 /// What a remembered count asks for now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +38,12 @@ fn obstacle(wish: &VfWish, gpu: Option<&Gpu>) -> Option<String> {
         (_, false) => Some("no driver is bound to it (yet)".to_owned()),
         (0, true) => None,
         (enabled, true) if enabled == wish.count => None,
-        (enabled, true) => Some(format!("it has {enabled} VFs already, made by somebody else")),
+        (enabled, true) => Some(others(enabled)),
     }
+}
+
+fn others(enabled: u32) -> String {
+    format!("it has {enabled} VFs already, made by somebody else")
 }
 
 impl Engine {
@@ -54,18 +58,12 @@ impl Engine {
         }
         let snapshot = self.fresh(std::time::Instant::now() + super::OPERATION)?;
         let due = due(self.ledger().book(), &self.inner.boot_id, &snapshot);
-        let mut left = Vec::new();
-        for one in due {
-            match one {
-                Due::Leave(wish, text) => left.push((wish.gpu, wish.count, text)),
-                Due::Set(wish) => match self.set_vfs(wish.gpu.as_str(), wish.count) {
-                    Ok(_) => {
-                        tracing::info!(gpu = %wish.gpu, count = wish.count, "VFs of the last boot are back")
-                    }
-                    Err(refusal) => left.push((wish.gpu, wish.count, refusal.message)),
-                },
-            }
-        }
+        // Each PF for itself: one whose driver sleeps must not keep the others waiting.
+        let left: Vec<(GpuId, u32, String)> = std::thread::scope(|scope| {
+            let started: Vec<_> =
+                due.into_iter().map(|one| scope.spawn(move || self.restore_one(one))).collect();
+            started.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
+        });
         let mut notes = self.inner.unrestored.lock().unwrap_or_else(PoisonError::into_inner);
         *notes = left
             .into_iter()
@@ -78,6 +76,26 @@ impl Engine {
             );
         }
         Ok(())
+    }
+
+    /// Returns what could not be restored, and why.
+    fn restore_one(&self, due: Due) -> Option<(GpuId, u32, String)> {
+        let wish = match due {
+            Due::Leave(wish, text) => return Some((wish.gpu, wish.count, text)),
+            Due::Set(wish) => wish,
+        };
+        let admits = |sriov: &Sriov| match sriov.enabled {
+            0 => Ok(()),
+            enabled if enabled == wish.count => Ok(()),
+            enabled => Err(Refusal::new(Kind::Conflict, others(enabled))),
+        };
+        match self.change_vfs(wish.gpu.as_str(), wish.count, admits) {
+            Ok(_) => {
+                tracing::info!(gpu = %wish.gpu, count = wish.count, "VFs of the last boot are back");
+                None
+            }
+            Err(refusal) => Some((wish.gpu.clone(), wish.count, refusal.message)),
+        }
     }
 
     /// Returns the wishes that this boot has not seen yet.
@@ -100,7 +118,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BackendKind, Sriov};
+    use crate::model::BackendKind;
 
     fn boot(name: &str) -> BootId {
         name.parse().expect("boot id")

@@ -1,6 +1,6 @@
 //! One round of making slices: choose, announce, make; parents that turn out to be full are barred for the next.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::admit::Wanted;
@@ -11,11 +11,16 @@ use crate::model::{DeviceName, Gpu, HostSnapshot, Kind, MdevParent, Realized, Re
 use crate::placement::{self, Barred, Choice, Want};
 use crate::plan;
 
+/// How long one creation is waited for: others wait behind it for their turn.
+pub(super) const CREATE: Duration = Duration::from_secs(4);
+
 /// A slice that was made, or found made, during one start.
 #[derive(Clone, Debug)]
 pub(super) struct Made {
     pub(super) record: Realized,
     pub(super) intent: Option<Intent>,
+    /// Made by this start, not found from an earlier one.
+    pub(super) is_new: bool,
 }
 
 /// Who does a step.
@@ -189,19 +194,24 @@ impl Engine {
         let record = self.record_for(&job, run);
         let (intent, end) = match job.work {
             Work::Nothing => {
-                made.push(Made { record, intent: None });
+                made.push(Made { record, intent: None, is_new: true });
                 return Ok(None);
             }
             Work::Thread(intent) => {
-                let end = self.in_thread(&intent, deadline);
+                let end = self.in_thread(&intent, deadline.min(Instant::now() + CREATE));
                 (intent, end)
             }
             Work::Helper(armed) => self.release_one(armed, deadline),
         };
         match end {
-            End::Done => made.push(Made { record, intent: Some(intent) }),
-            End::Failed(Failure { refusal, elsewhere }) => {
-                self.defer(vec![Change::CloseIntent(intent.id)]);
+            End::Done => made.push(Made { record, intent: Some(intent), is_new: true }),
+            End::Failed(Failure { refusal, unsure: true, .. }) => {
+                // Something may be there: the host is asked, and what is there goes.
+                self.overrun(&intent, || ());
+                return Err(explain(&job.want, refusal));
+            }
+            End::Failed(Failure { refusal, elsewhere, .. }) => {
+                self.close_failed(&intent);
                 return if elsewhere { Ok(Some(refusal)) } else { Err(explain(&job.want, refusal)) };
             }
             End::Overrun => {
@@ -210,6 +220,15 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// Closed durably: an intent that is found open after a crash would take a foreign mdev of the same
+    /// UUID for its own.
+    fn close_failed(&self, intent: &Intent) {
+        let close = || vec![Change::CloseIntent(intent.id)];
+        if self.commit(close(), Need::GiveBack).is_err() {
+            self.defer(close());
+        }
     }
 
     fn record_for(&self, Job { want, choice, .. }: &Job, run: RunId) -> Realized {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Engine, OPERATION};
 use crate::ledger::{Book, Change, Handmade, Intent, IntentId, VfWish};
-use crate::model::{Device, HostSnapshot, Realized, Step};
+use crate::model::{AllocationId, Device, HostSnapshot, Realized, RunId, Step};
 
 /// What an ended intent means for the ledger. Does not include closing it.
 pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> Vec<Change> {
@@ -89,5 +89,26 @@ impl Engine {
         drop(ledger);
         tracing::info!(step = %intent.step, "overrun kernel change ended");
         self.nudge();
+        if let (Step::CreateMdev { .. } | Step::RemoveMdev { .. }, Some(allocation)) =
+            (&intent.step, &intent.allocation)
+        {
+            self.take_back_late(allocation, intent.run);
+        }
+    }
+
+    /// What is still there goes: the slice of a start that was refused at its deadline, or one whose removal
+    /// ended without removing it (its helper was never told to go, or somebody held it then). Unless a later
+    /// run has taken it.
+    fn take_back_late(&self, allocation: &AllocationId, run: RunId) {
+        let deadline = Instant::now() + OPERATION;
+        let owner = self.ledger().book().allocations.get(allocation).map(|one| one.domain.uuid);
+        let turn = owner.map(|domain| self.domain_turn(domain, deadline)).transpose();
+        let Ok(_turn) = turn else {
+            tracing::warn!(%allocation, "its domain is busy, leaving a slice that came too late to the next sweep");
+            return;
+        };
+        let record = self.ledger().book().realized.get(allocation).cloned();
+        let late: Vec<Realized> = record.into_iter().filter(|record| record.run == run).collect();
+        self.give_back(late, deadline);
     }
 }

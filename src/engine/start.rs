@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Engine;
 use super::admit::{self, Wanted};
 use super::round::{Made, changes_of};
-use crate::ledger::Change;
+use crate::ledger::{Change, Need};
 use crate::model::{Device, HostSnapshot, Kind, Realized, Refusal, RunId};
 use crate::profile::{self, Fit};
 use crate::wire::Hook;
@@ -41,6 +41,7 @@ impl Engine {
     /// Makes what `wanted` names for `run`. The caller has the domain's turn and the capacity turn.
     pub(super) fn realize(&self, wanted: &[Wanted], run: RunId, deadline: Instant) -> Result<(), Refusal> {
         self.refuse_unfinished(wanted)?;
+        self.touch(wanted.iter().map(|want| &want.allocation.id));
         let mut snapshot = self.fresh(deadline)?;
         if self.clear_outdated(wanted, &snapshot)? {
             snapshot = self.fresh(deadline)?;
@@ -49,19 +50,32 @@ impl Engine {
         let mut missing = Vec::with_capacity(wanted.len());
         for want in wanted {
             match self.reusable(want, &snapshot, run)? {
-                Some(record) => made.push(Made { record, intent: None }),
+                Some(record) => made.push(Made { record, intent: None, is_new: false }),
                 None => missing.push(want.clone()),
             }
         }
-        if let Err(refusal) = self.make_missing(missing, run, deadline, &mut made) {
-            made.retain(|one| one.intent.is_some());
+        let done =
+            self.make_missing(missing, run, deadline, &mut made).and_then(|()| self.remember(wanted, &made));
+        if let Err(refusal) = done {
+            made.retain(|one| one.is_new);
             self.defer(changes_of(&made));
             let created = made.into_iter().map(|one| one.record).collect();
-            self.give_back(created, Instant::now() + super::OPERATION);
+            for left in self.give_back(created, Instant::now() + super::OPERATION) {
+                tracing::warn!(error = %left, "a slice of a refused start is left to the next look");
+            }
             return Err(refusal);
         }
-        let mut changes = changes_of(&made);
+        Ok(())
+    }
+
+    /// An mdev tells after a crash whose it is, by its UUID and the open intent; a VF does not, so its record
+    /// is stored before the start goes on.
+    fn remember(&self, wanted: &[Wanted], made: &[Made]) -> Result<(), Refusal> {
+        let mut changes = changes_of(made);
         changes.extend(wanted.iter().map(|want| Change::PutAllocation(want.allocation.clone())));
+        if made.iter().any(|one| matches!(one.record.device, Device::Vf(_))) {
+            return self.commit(changes, Need::Promise);
+        }
         self.defer(changes);
         Ok(())
     }

@@ -18,6 +18,16 @@ impl Engine {
     /// # Errors
     /// When the PF is unknown or makes no VFs, while any of its VFs is used, or when the kernel says no.
     pub fn set_vfs(&self, pf: &str, count: u32) -> Result<wire::Changed, Refusal> {
+        self.change_vfs(pf, count, |_| Ok(()))
+    }
+
+    /// As [`Engine::set_vfs`], when `admits` takes the PF as it is now.
+    pub(super) fn change_vfs(
+        &self,
+        pf: &str,
+        count: u32,
+        admits: impl FnOnce(&Sriov) -> Result<(), Refusal>,
+    ) -> Result<wire::Changed, Refusal> {
         let deadline = Instant::now() + SET_VFS;
         let lane = self.capacity_turn(deadline)?;
         let snapshot = self.fresh(deadline)?;
@@ -33,6 +43,7 @@ impl Engine {
         if ready && remembered {
             return Ok(wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() });
         }
+        admits(sriov)?;
         self.refuse_changing(gpu)?;
         refuse_used(self.ledger().book(), gpu, sriov)?;
         let step = Step::SetVfs { pf: address, count, before: sriov.enabled };
@@ -68,10 +79,13 @@ impl Engine {
     fn end_set_vfs(&self, intent: &Intent, end: End, before: &HostSnapshot) -> Result<(), Refusal> {
         match end {
             End::Done => {
-                let deadline = Instant::now() + super::OPERATION;
+                let Ok(after) = self.fresh(Instant::now() + super::OPERATION) else {
+                    // Done, and not seen: the intent is closed as soon as the host can be read.
+                    self.overrun(intent, || ());
+                    return Ok(());
+                };
                 // The book remembers autoprobe as it was before we first touched the PF.
-                let mut changes =
-                    super::settle::outcome(intent, self.ledger().book(), &*self.fresh(deadline)?);
+                let mut changes = super::settle::outcome(intent, self.ledger().book(), &after);
                 let found =
                     before.gpus.iter().find(|gpu| gpu.id == intent.gpu).and_then(|gpu| gpu.sriov.as_ref());
                 let known = self.ledger().book().wishes.contains_key(&intent.gpu);

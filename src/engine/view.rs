@@ -1,7 +1,7 @@
 //! What faces show: the snapshot joined with the book. Pure but for fetching the two.
 
 use super::Engine;
-use crate::ledger::Book;
+use crate::ledger::{Book, Intent};
 use crate::model::{Allocation, Device, HostSnapshot, Refusal};
 use crate::placement::{self, Owners};
 use crate::wire::{AllocationView, Allocations, Gpus, Owner, SliceStatus, Status, slices};
@@ -72,11 +72,13 @@ impl Engine {
     /// Says how the service is.
     #[must_use]
     pub fn status(&self, libvirt: String) -> Status {
-        let unfinished = self
-            .unfinished()
-            .into_iter()
-            .map(|(_, what, since)| format!("{what}: not ended for {} s", since.as_secs()))
-            .collect();
+        let stuck = self.unfinished();
+        let since = |id| stuck.iter().find(|(stuck, ..)| *stuck == id).map(|(.., since)| since.as_secs());
+        let tell = |intent: &Intent| match since(intent.id) {
+            Some(seconds) => format!("{}: not ended for {seconds} s", intent.step),
+            None => format!("{}: under way", intent.step),
+        };
+        let unfinished = self.ledger().book().intents.values().map(tell).collect();
         let mut warnings = self.unrestored();
         let ledger = self.ledger();
         if !ledger.has_ballast() {

@@ -28,11 +28,14 @@ pub(super) struct Failure {
     pub refusal: Refusal,
     /// Whether another parent may still do it.
     pub elsewhere: bool,
+    /// Whether the kernel may have done it all the same.
+    pub unsure: bool,
 }
 
 impl From<&StepError> for Failure {
     fn from(error: &StepError) -> Self {
-        Self { refusal: error.refusal(), elsewhere: error.retry_elsewhere() }
+        let unsure = matches!(error, StepError::NotSo { .. } | StepError::NoAnswer { .. });
+        Self { refusal: error.refusal(), elsewhere: error.retry_elsewhere(), unsure }
     }
 }
 
@@ -81,7 +84,11 @@ impl Engine {
         });
         if let Err(error) = spawned {
             let text = format!("cannot start a thread for {}: {error}", intent.step);
-            return End::Failed(Failure { refusal: Refusal::new(Kind::HostFault, text), elsewhere: false });
+            return End::Failed(Failure {
+                refusal: Refusal::new(Kind::HostFault, text),
+                elsewhere: false,
+                unsure: false,
+            });
         }
         match wait.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(result) => self.log_end(&intent.step, result.as_ref().map_err(Failure::from)),

@@ -30,6 +30,8 @@ pub(super) fn ask(paths: &Paths, hook: &Hook, started: Instant) -> Result<(), St
             Err(ClientError::NotRunning { .. }) if Instant::now() < absent_until && left > PAUSE => pause(),
             Err(ClientError::Lost { .. }) if !sent_again => {
                 sent_again = true;
+                // A service that dies closes its connections one by one; the socket may be the last.
+                pause();
                 // It was there a moment ago, and systemd starts it again: a start is worth all the time there is.
                 absent_until = match hook.op {
                     HookOp::Prepare => Instant::now() + left,

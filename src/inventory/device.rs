@@ -1,7 +1,6 @@
 //! Facts of one device: names, identity, link, and which backend drives it and why.
 
-use pci_ids::FromId;
-
+use super::names;
 use crate::backend::sriov::read_hex;
 use crate::model::{BackendKind, Link, MdevParent, PciFacts, PciId, Sriov};
 use crate::sysfs::Sysfs;
@@ -21,17 +20,13 @@ pub(super) fn pci_id(sysfs: &Sysfs, dir: &str, vendor: &str, device: &str) -> Op
 pub(super) fn pci_facts(sysfs: &Sysfs, dir: &str, name: &str, class: u32) -> Option<PciFacts> {
     let id = pci_id(sysfs, dir, "vendor", "device")?;
     let subsystem = pci_id(sysfs, dir, "subsystem_vendor", "subsystem_device");
-    let vendor = pci_ids::Vendor::from_id(id.vendor);
-    let device = pci_ids::Device::from_vid_pid(id.vendor, id.device);
     Some(PciFacts {
         address: name.parse().ok()?,
         id,
         subsystem: subsystem.unwrap_or(PciId { vendor: 0, device: 0 }),
         class,
-        vendor_name: vendor
-            .map_or_else(|| format!("vendor {:04x}", id.vendor), |vendor| vendor.name().to_owned()),
-        device_name: device
-            .map_or_else(|| format!("device {:04x}", id.device), |device| device.name().to_owned()),
+        vendor_name: names::vendor(id.vendor),
+        device_name: names::device(id),
         link: link(sysfs, dir),
     })
 }

@@ -42,11 +42,13 @@ impl Store {
             source,
         })?;
         let store = Self { db, path };
-        store.set_up().map_err(|source| store.error("set up", source))?;
+        // Looked at before anything is set: a file that is not for us stays as it is.
         let found = store.schema()?;
         if found > SCHEMA {
             return Err(LedgerError::Newer { path: store.path, found, known: SCHEMA });
         }
+        store.check()?;
+        store.set_up().map_err(|source| store.error("set up", source))?;
         store.migrate(found).map_err(|source| store.error("migrate", source))?;
         Ok(store)
     }
@@ -73,6 +75,13 @@ impl Store {
     fn schema(&self) -> Result<i64, LedgerError> {
         let read = self.db.query_row("PRAGMA user_version", [], |row| row.get(0));
         read.map_err(|source| self.error("read schema of", source))
+    }
+
+    /// Refuses a damaged file at the start instead of at the first write that meets the damage.
+    fn check(&self) -> Result<(), LedgerError> {
+        let verdict: Result<String, _> = self.db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        let text = verdict.map_err(|source| self.error("check", source))?;
+        if text == "ok" { Ok(()) } else { Err(LedgerError::Damaged { path: self.path.clone(), text }) }
     }
 
     fn migrate(&self, found: i64) -> Result<(), rusqlite::Error> {

@@ -1,5 +1,6 @@
 //! One thread that owns the connection; callers wait with a deadline.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -55,7 +56,8 @@ impl Link {
     /// Runs `job` on the libvirt thread, connecting first where needed.
     ///
     /// # Errors
-    /// What `job` returned; [`VirtError::Deadline`] when it did not end in time: it may still do so.
+    /// What `job` returned; [`VirtError::Deadline`] when it did not end in time: one that had not begun then
+    /// never does, one that had may still end.
     pub fn call<R: Send + 'static>(
         &self,
         act: &'static str,
@@ -63,13 +65,21 @@ impl Link {
         job: impl FnOnce(&mut dyn Hypervisor) -> Result<R, VirtError> + Send + 'static,
     ) -> Result<R, VirtError> {
         let (answer, wait) = mpsc::sync_channel(1);
+        let gone = Arc::new(AtomicBool::new(false));
+        let nobody_waits = Arc::clone(&gone);
         let boxed: Job = Box::new(move |host| {
+            if nobody_waits.load(Ordering::SeqCst) {
+                return;
+            }
             // A caller that no longer waits has had its deadline.
             answer.send(host.and_then(job)).unwrap_or_default();
         });
         let late = VirtError::Deadline { act, seconds: deadline.as_secs() };
         self.jobs.send(boxed).map_err(|_| late.clone())?;
-        wait.recv_timeout(deadline).map_err(|_| late)?
+        wait.recv_timeout(deadline).map_err(|_| {
+            gone.store(true, Ordering::SeqCst);
+            late
+        })?
     }
 }
 

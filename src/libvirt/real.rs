@@ -87,9 +87,17 @@ impl Hypervisor for Real {
             Definition::Inactive => virt::sys::VIR_DOMAIN_XML_INACTIVE,
             Definition::Live => 0,
         };
-        self.domain(domain)?
-            .get_xml_desc(flags)
-            .map_err(|error| translate("read the XML of", &domain.to_string(), &error))
+        let found = self.domain(domain)?;
+        // Without a running guest libvirt would give the inactive definition.
+        if definition == Definition::Live && !found.is_active().unwrap_or(false) {
+            let message = "it does not run".to_owned();
+            return Err(VirtError::Refused {
+                act: "read the live XML of",
+                domain: domain.to_string(),
+                message,
+            });
+        }
+        found.get_xml_desc(flags).map_err(|error| translate("read the XML of", &domain.to_string(), &error))
     }
 
     fn attach(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError> {

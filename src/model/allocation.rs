@@ -108,6 +108,7 @@ pub struct Allocation {
 
 /// A hostdev of the domain's XML that is, or claims to be, ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HookDevice {
     /// The allocation of its alias.
     pub allocation: Option<AllocationId>,

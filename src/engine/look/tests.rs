@@ -52,13 +52,17 @@ fn seen(domain: Option<(bool, Shown, Shown)>) -> Seen {
     Seen { asked_at: RunId(50), domains: entry.into_iter().collect() }
 }
 
+fn decided(book: &Book, seen: &Seen, now: i64) -> Vec<Act> {
+    decide(book, &Touched::new(), seen, now)
+}
+
 fn id() -> AllocationId {
     AllocationId::from_bits(1)
 }
 
 #[test]
 fn a_lease_that_xml_shows_is_tied() {
-    let acts = decide(
+    let acts = decided(
         &book(allocation(AllocationState::Leased, Some(NOW - 1)), None),
         &seen(Some((false, shown(), None))),
         NOW,
@@ -70,20 +74,20 @@ fn a_lease_that_xml_shows_is_tied() {
 fn a_lease_ends_only_when_its_time_is_over_and_no_xml_shows_it() {
     let none = || Some(Vec::new());
     let waiting = book(allocation(AllocationState::Leased, Some(NOW + 1)), None);
-    assert_eq!(decide(&waiting, &seen(Some((false, none(), None))), NOW), []);
+    assert_eq!(decided(&waiting, &seen(Some((false, none(), None))), NOW), []);
     let ended = book(allocation(AllocationState::Leased, Some(NOW)), None);
-    assert_eq!(decide(&ended, &seen(Some((false, none(), None))), NOW), [Act::Free(id())]);
-    assert_eq!(decide(&ended, &seen(None), NOW), [Act::Free(id())]);
-    assert_eq!(decide(&ended, &seen(Some((false, None, None))), NOW), [], "unread XML proves nothing");
-    assert_eq!(decide(&ended, &seen(Some((true, none(), None))), NOW), [], "unread live XML proves nothing");
+    assert_eq!(decided(&ended, &seen(Some((false, none(), None))), NOW), [Act::Free(id())]);
+    assert_eq!(decided(&ended, &seen(None), NOW), [Act::Free(id())]);
+    assert_eq!(decided(&ended, &seen(Some((false, None, None))), NOW), [], "unread XML proves nothing");
+    assert_eq!(decided(&ended, &seen(Some((true, none(), None))), NOW), [], "unread live XML proves nothing");
 }
 
 #[test]
 fn a_hostdev_removed_by_hand_frees_the_promise_at_the_next_look() {
     let attached = book(allocation(AllocationState::Attached, None), None);
-    assert_eq!(decide(&attached, &seen(Some((false, Some(Vec::new()), None))), NOW), [Act::Free(id())]);
+    assert_eq!(decided(&attached, &seen(Some((false, Some(Vec::new()), None))), NOW), [Act::Free(id())]);
     assert_eq!(
-        decide(&attached, &seen(Some((true, Some(Vec::new()), shown()))), NOW),
+        decided(&attached, &seen(Some((true, Some(Vec::new()), shown()))), NOW),
         [],
         "the guest still has it"
     );
@@ -93,11 +97,11 @@ fn a_hostdev_removed_by_hand_frees_the_promise_at_the_next_look() {
 fn an_undefined_domain_keeps_its_promise_for_a_grace_period() {
     let attached = book(allocation(AllocationState::Attached, None), None);
     let orphan = allocation(AllocationState::Orphaned, Some(NOW + GRACE_S));
-    assert_eq!(decide(&attached, &seen(None), NOW), [Act::Put(orphan.clone())]);
+    assert_eq!(decided(&attached, &seen(None), NOW), [Act::Put(orphan.clone())]);
     let orphaned = book(orphan, None);
-    assert_eq!(decide(&orphaned, &seen(None), NOW), []);
-    assert_eq!(decide(&orphaned, &seen(None), NOW + GRACE_S), [Act::Free(id())]);
-    let back = decide(&orphaned, &seen(Some((false, shown(), None))), NOW);
+    assert_eq!(decided(&orphaned, &seen(None), NOW), []);
+    assert_eq!(decided(&orphaned, &seen(None), NOW + GRACE_S), [Act::Free(id())]);
+    let back = decided(&orphaned, &seen(Some((false, shown(), None))), NOW);
     assert_eq!(back, [Act::Put(allocation(AllocationState::Attached, None))]);
 }
 
@@ -105,10 +109,10 @@ fn an_undefined_domain_keeps_its_promise_for_a_grace_period() {
 fn a_run_that_is_over_is_swept_and_one_that_began_after_the_question_is_not() {
     let attached = |run| book(allocation(AllocationState::Attached, None), Some(run));
     let off = seen(Some((false, shown(), None)));
-    assert_eq!(decide(&attached(49), &off, NOW), [Act::GiveBack(id())]);
-    assert_eq!(decide(&attached(50), &off, NOW), []);
-    assert_eq!(decide(&attached(49), &seen(Some((true, shown(), shown()))), NOW), [], "it runs");
-    let gone = decide(&attached(49), &seen(None), NOW);
+    assert_eq!(decided(&attached(49), &off, NOW), [Act::GiveBack(id())]);
+    assert_eq!(decided(&attached(50), &off, NOW), []);
+    assert_eq!(decided(&attached(49), &seen(Some((true, shown(), shown()))), NOW), [], "it runs");
+    let gone = decided(&attached(49), &seen(None), NOW);
     assert_eq!(gone[0], Act::GiveBack(id()), "its domain is gone");
 }
 
@@ -116,19 +120,35 @@ fn a_run_that_is_over_is_swept_and_one_that_began_after_the_question_is_not() {
 fn a_slice_unplugged_from_a_running_guest_is_given_back_but_a_leased_one_waits_to_be_plugged() {
     let unplugged = seen(Some((true, shown(), Some(Vec::new()))));
     let attached = book(allocation(AllocationState::Attached, None), Some(10));
-    assert_eq!(decide(&attached, &unplugged, NOW), [Act::GiveBack(id())]);
+    assert_eq!(decided(&attached, &unplugged, NOW), [Act::GiveBack(id())]);
     let none = seen(Some((true, Some(Vec::new()), Some(Vec::new()))));
     let leased = book(allocation(AllocationState::Leased, Some(NOW + 5)), Some(10));
-    assert_eq!(decide(&leased, &none, NOW), []);
+    assert_eq!(decided(&leased, &none, NOW), []);
 }
 
 #[test]
 fn a_renamed_domain_is_known_under_its_new_name() {
     let mut report = seen(Some((false, shown(), None)));
     report.domains.values_mut().for_each(|domain| domain.name = "web2".to_owned());
-    let acts = decide(&book(allocation(AllocationState::Attached, None), None), &report, NOW);
+    let acts = decided(&book(allocation(AllocationState::Attached, None), None), &report, NOW);
     match acts.as_slice() {
         [Act::Put(allocation)] => assert_eq!(allocation.domain.name, "web2"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_report_from_before_a_request_concludes_nothing_about_its_allocation() {
+    let attached = book(allocation(AllocationState::Attached, None), Some(10));
+    let hidden = seen(Some((false, Some(Vec::new()), None)));
+    let touched = |at| Touched::from([(id(), RunId(at))]);
+    assert_eq!(decide(&attached, &touched(50), &hidden, NOW), [], "asked at 50, changed at 50");
+    assert!(decide(&attached, &touched(49), &hidden, NOW).contains(&Act::Free(id())));
+}
+
+#[test]
+fn a_slice_that_no_allocation_explains_is_given_back() {
+    let mut orphan = book(allocation(AllocationState::Attached, None), Some(10));
+    orphan.allocations.clear();
+    assert_eq!(decided(&orphan, &seen(None), NOW), [Act::GiveBack(id())]);
 }
