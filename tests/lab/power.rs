@@ -35,7 +35,7 @@ fn serves(web1: &Guest<'_>) {
 }
 
 #[test]
-fn power_cut_during_attach() {
+fn power_cut_during_attach_then_start_then_stop() {
     let lab = prepared();
     let web1 = lab.known_guest("web1");
     let promised = "sqlite3 -readonly /var/lib/vgpud/vgpud.db 'select key from allocations' | grep .";
@@ -43,26 +43,14 @@ fn power_cut_during_attach() {
     web1.attach("small");
     assert_eq!(web1.named_mdevs().len(), 1, "one promise, one hostdev");
     assert_eq!(lab.ok("vgpuctl allocations | tail -n +2 | wc -l"), "1");
-    serves(&web1);
-}
 
-#[test]
-fn power_cut_during_start() {
-    let lab = prepared();
-    let web1 = lab.known_guest("web1");
-    web1.attach("small");
     lab.cut_during("virsh start web1", "ls /sys/bus/mdev/devices | grep .");
     assert!(!web1.is_running());
-    serves(&web1);
-}
-
-#[test]
-fn power_cut_during_stop() {
-    let lab = prepared();
-    let web1 = lab.known_guest("web1");
-    web1.attach("small");
     web1.start();
+    web1.assert_holds(&web1.named_mdevs()[0]);
+
     lab.cut_during("virsh destroy web1", "! pgrep qemu-system");
+    assert!(!web1.is_running());
     serves(&web1);
 }
 
