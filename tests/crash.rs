@@ -71,8 +71,46 @@ const OPERATIONS: &[Operation] = &[
     },
 ];
 
+/// More operations on the same ground; VFs carry no owner's mark, and a running guest is changed.
+const MORE: &[Operation] = &[
+    Operation {
+        name: "start with a VF",
+        arrange: with_vf,
+        act: |w| drop(w.start("web1")),
+        check: vf_started,
+    },
+    Operation {
+        name: "stop with a VF",
+        arrange: running_with_vf,
+        act: |w| w.stop("web1"),
+        check: vf_stopped,
+    },
+    Operation {
+        name: "attach --live",
+        arrange: runs_bare,
+        act: |w| drop(w.ctl("attach web1 --profile small --live")),
+        check: plugged,
+    },
+    Operation {
+        name: "detach --live",
+        arrange: runs_plugged,
+        act: |w| drop(w.ctl("detach web1 --live")),
+        check: unplugged,
+    },
+    Operation {
+        name: "mdev remove",
+        arrange: with_handmade,
+        act: |w| drop(w.ctl("mdev remove cccccccc-0000-4000-8000-000000000001")),
+        check: handmade_gone,
+    },
+];
+
 /// A guest that runs through everything, and whose slice must never be touched.
 const BYSTANDER: &str = "web0";
+
+fn operations() -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter().chain(MORE)
+}
 
 fn profiled(world: &mut World) {
     world.ok("profile create small --type mtty-1");
@@ -100,6 +138,32 @@ fn running(world: &mut World) {
 fn with_vfs(world: &mut World) {
     profiled(world);
     world.ok("vfs set 0000:01:00.0 4");
+}
+
+fn with_vf(world: &mut World) {
+    with_vfs(world);
+    world.ok("profile create nic --vf 8086:10ca");
+    world.ok("attach web1 --profile nic");
+}
+
+fn running_with_vf(world: &mut World) {
+    with_vf(world);
+    world.start("web1").expect("a free VF");
+}
+
+fn runs_bare(world: &mut World) {
+    profiled(world);
+    world.start("web1").expect("nothing is asked of us");
+}
+
+fn runs_plugged(world: &mut World) {
+    runs_bare(world);
+    world.ok("attach web1 --profile small --live");
+}
+
+fn with_handmade(world: &mut World) {
+    profiled(world);
+    world.ok("mdev create mdpy mdpy-hd --uuid cccccccc-0000-4000-8000-000000000001");
 }
 
 fn slices_of(world: &World, domains: &[&str]) -> Vec<String> {
@@ -179,6 +243,57 @@ fn vfs_set(world: &mut World) {
     }
 }
 
+/// What the service says of web1's slice: reserved, ready or in use.
+fn slice_status(world: &World) -> String {
+    let all = world.json("allocations");
+    let list = all["allocations"].as_array().expect("a list");
+    let own = list.iter().find(|one| one["domain"]["name"] == "web1").expect("an allocation of web1");
+    own["status"].as_str().expect("a status").to_owned()
+}
+
+fn vf_started(world: &mut World) {
+    world.settles_to(&slices_of(world, &[BYSTANDER]), "after a VF start that was cut short");
+    if is_running(world, "web1") {
+        let known = || (slice_status(world) == "in_use").then_some(());
+        support::world::wait("the ledger knows the VF of a running guest", known);
+        let refused = world.ctl("vfs set 0000:01:00.0 2");
+        assert!(!refused.status.success(), "VFs in use are not taken away");
+        world.stop("web1");
+    }
+    vf_stopped(world);
+}
+
+fn vf_stopped(world: &mut World) {
+    let free = || (slice_status(world) == "reserved").then_some(());
+    support::world::wait("the VF is given back", free);
+    world.start("web1").expect("the same domain starts again");
+    world.stop("web1");
+}
+
+fn plugged(world: &mut World) {
+    world.ok("attach web1 --profile small --live");
+    assert_eq!(allocations_of(world, "web1").len(), 1);
+    let slice = slices_of(world, &["web1"]);
+    assert_eq!(slice.len(), 1, "{}", world.xml("web1"));
+    assert!(world.live_xml("web1").contains(&slice[0]));
+    world.settles_to(&slices_of(world, &[BYSTANDER, "web1"]), "after the plug");
+}
+
+fn unplugged(world: &mut World) {
+    world.ok("detach web1 --live");
+    support::world::wait("the promise is gone", || allocations_of(world, "web1").is_empty().then_some(()));
+    assert_eq!(world.devices("web1"), Vec::<String>::new());
+    world.settles_to(&slices_of(world, &[BYSTANDER]), "after the unplug");
+}
+
+fn handmade_gone(world: &mut World) {
+    const UUID: &str = "cccccccc-0000-4000-8000-000000000001";
+    if world.host.mdevs().iter().any(|uuid| uuid == UUID) {
+        world.ok(&format!("mdev remove {UUID}"));
+    }
+    world.settles_to(&slices_of(world, &[BYSTANDER]), "after removing it");
+}
+
 fn handmade(world: &mut World) {
     const UUID: &str = "cccccccc-0000-4000-8000-000000000001";
     let made = world.host.mdevs().iter().any(|uuid| uuid == UUID);
@@ -235,7 +350,7 @@ fn say(line: &str) {
 #[test]
 fn a_kill_at_any_write_leaks_nothing_and_loses_nothing() {
     let mut points: Vec<(usize, u64)> = Vec::new();
-    for (index, operation) in OPERATIONS.iter().enumerate() {
+    for (index, operation) in operations().enumerate() {
         let count = count(operation);
         assert!(count >= 4, "{} has {count} crash points, which is too few to be true", operation.name);
         say(&format!("{}: {count} crash points", operation.name));
@@ -248,7 +363,7 @@ fn a_kill_at_any_write_leaks_nothing_and_loses_nothing() {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 while let Some((index, at)) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let operation = &OPERATIONS[*index];
+                    let operation = operations().nth(*index).expect("an operation");
                     let visited = std::panic::catch_unwind(|| visit(operation, *at));
                     match visited {
                         Ok(died) => drop(kills.fetch_add(usize::from(died), Ordering::SeqCst)),
@@ -260,7 +375,11 @@ fn a_kill_at_any_write_leaks_nothing_and_loses_nothing() {
     });
     let failures = failures.into_inner().expect("lock");
     let kills = kills.into_inner();
-    say(&format!("{} crash points visited in {} operations, {kills} kills", points.len(), OPERATIONS.len()));
+    say(&format!(
+        "{} crash points visited in {} operations, {kills} kills",
+        points.len(),
+        operations().count()
+    ));
     // Closed intents reach the disk by time or with the next commit: the last points of a run can fall together.
     assert!(kills * 10 >= points.len() * 9, "only {kills} of {} points were reached", points.len());
     assert!(failures.is_empty(), "failed: {failures:?}");

@@ -152,6 +152,18 @@ pub enum StepError {
         /// The kernel's answer.
         source: Cause,
     },
+    /// A change of VFs that had taken the old ones away was refused, and the old count could not be brought back.
+    #[error("{cause}; {pf} had {before} VFs and has {left} now")]
+    CutShort {
+        /// The PF.
+        pf: PciAddress,
+        /// Why the change was refused.
+        cause: Box<StepError>,
+        /// VFs before.
+        before: u32,
+        /// VFs now.
+        left: u32,
+    },
     /// The helper process ended without an answer.
     #[error("cannot tell whether it was done: {step}: the helper process {how}")]
     NoAnswer {
@@ -174,6 +186,7 @@ impl StepError {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
+            Self::CutShort { cause, .. } => cause.kind(),
             Self::Exists { .. } => Kind::Conflict,
             Self::NoRoom { .. } => Kind::NoCapacity,
             Self::Gone { .. } => Kind::NotFound,
@@ -189,6 +202,7 @@ impl StepError {
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self {
+            Self::CutShort { cause, .. } => cause.errno(),
             Self::Exists { source, .. } | Self::NoRoom { source, .. } | Self::Kernel { source, .. } => {
                 source.errno()
             }
@@ -215,6 +229,7 @@ impl StepError {
             | Self::TooManyVfs { .. }
             | Self::NoDriver { .. }
             | Self::NotSo { .. }
+            | Self::CutShort { .. }
             | Self::NoAnswer { .. } => false,
         }
     }
@@ -223,6 +238,7 @@ impl StepError {
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         match self {
+            Self::CutShort { cause, .. } => cause.hints(),
             Self::Exists { uuid, .. } => vec![format!(
                 "look who made it: vgpuctl gpus, or mdevctl list; if it starts by itself at boot, mdevctl undefine -u {uuid} ends that"
             )],

@@ -154,10 +154,30 @@ fn change_count(sysfs: &Sysfs, dir: &str, act: &Act, enabled: &[u32], count: u32
         }
     }
     if count > 0 {
-        write_count(sysfs, dir, act, count)?;
+        write_count(sysfs, dir, act, count).map_err(|error| bring_back(sysfs, dir, act, enabled, error))?;
         wait_for_links(sysfs, dir, count);
     }
     Ok(())
+}
+
+/// The old VFs are gone and the new ones were refused: the old count is written once more. Returns what to
+/// tell: only why the change was refused when all is as before.
+fn bring_back(sysfs: &Sysfs, dir: &str, act: &Act, enabled: &[u32], cause: StepError) -> StepError {
+    let before = u32::try_from(enabled.len()).unwrap_or(u32::MAX);
+    let Act::SetVfs { pf, .. } = act else { return cause };
+    if before == 0 {
+        return cause;
+    }
+    let back = write_count(sysfs, dir, act, before).and_then(|()| {
+        wait_for_links(sysfs, dir, before);
+        let vfs = vf_links(sysfs, dir).into_iter().filter_map(|index| vf_address(sysfs, dir, index));
+        vfs.into_iter().try_for_each(|vf| bind_vf(sysfs, vf))
+    });
+    let left = u32::try_from(vf_links(sysfs, dir).len()).unwrap_or(u32::MAX);
+    match back {
+        Ok(()) if left == before => cause,
+        _ => StepError::CutShort { pf: *pf, cause: Box::new(cause), before, left },
+    }
 }
 
 /// Waits until all VFs are there, or as many as the driver made have stopped to change.

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::settle::gone;
-use super::work::End;
-use crate::ledger::{Change, Need};
+use super::work::{Armed, End};
+use crate::ledger::{Change, Intent, Need};
 use crate::model::{Device, Kind, Realized, Refusal, Step};
 use crate::wire::Hook;
 
@@ -58,29 +58,11 @@ impl Engine {
         let deadline = deadline.min(Instant::now() + REMOVAL);
         let mut refusals = Vec::new();
         let mut armed = Vec::new();
-        let mut forgotten = Vec::new();
         for record in records {
-            let Device::Mdev(uuid) = record.device else {
-                match self.refuse_held_vf(&record, deadline) {
-                    Ok(()) => forgotten.push(Change::DeleteRealized(record.allocation)),
-                    Err(refusal) => refusals.push(refusal),
-                }
-                continue;
-            };
-            if let Some(stuck) = self.stuck_on(record.device) {
-                let text = format!("{} has not ended yet; it is waited for", stuck.step);
-                refusals.push(Refusal::new(Kind::Busy, text));
-                continue;
-            }
-            let intent =
-                self.intent(Step::RemoveMdev { uuid }, Some(record.allocation), record.gpu, record.run);
-            match self.arm(intent) {
-                Ok(one) => armed.push(one),
+            match self.begin_removal(record, deadline) {
+                Ok(one) => armed.extend(one),
                 Err(refusal) => refusals.push(refusal),
             }
-        }
-        if !forgotten.is_empty() {
-            self.defer(forgotten);
         }
         if armed.is_empty() {
             return refusals;
@@ -89,27 +71,48 @@ impl Engine {
             Ok(announced) => announced,
             Err(refusal) => return vec![refusal],
         };
-        for (intent, end) in self.let_go(announced, deadline) {
-            match end {
-                End::Done => {
-                    let mut changes = match intent.step.device() {
-                        Some(device) => gone(self.ledger().book(), device),
-                        None => Vec::new(),
-                    };
-                    changes.push(Change::CloseIntent(intent.id));
-                    self.defer(changes);
-                }
-                End::Failed(failure) => {
-                    tracing::warn!(step = %intent.step, error = %failure.refusal, "slice not given back, leaving it to the next sweep");
-                    self.defer(vec![Change::CloseIntent(intent.id)]);
-                    refusals.push(failure.refusal);
-                }
-                End::Overrun => refusals.push(Refusal::new(
-                    Kind::Busy,
-                    format!("{} has not ended yet; it is waited for", intent.step),
-                )),
+        let ends = self.let_go(announced, deadline);
+        refusals.extend(ends.into_iter().filter_map(|(intent, end)| self.end_removal(&intent, end)));
+        refusals
+    }
+
+    /// Arms the helper that removes an mdev. A VF needs none: its record is forgotten.
+    fn begin_removal(&self, record: Realized, deadline: Instant) -> Result<Option<Armed>, Refusal> {
+        let Device::Mdev(uuid) = record.device else {
+            self.refuse_held_vf(&record, deadline)?;
+            self.defer(vec![Change::DeleteRealized(record.allocation)]);
+            return Ok(None);
+        };
+        if let Some(stuck) = self.stuck_on(record.device) {
+            return Err(Refusal::new(
+                Kind::Busy,
+                format!("{} has not ended yet; it is waited for", stuck.step),
+            ));
+        }
+        let step = Step::RemoveMdev { uuid };
+        self.arm(self.intent(step, Some(record.allocation), record.gpu, record.run)).map(Some)
+    }
+
+    /// Closes a removal. Returns why the slice is still there.
+    fn end_removal(&self, intent: &Intent, end: End) -> Option<Refusal> {
+        match end {
+            End::Done => {
+                let mut ledger = self.ledger();
+                let forgotten =
+                    intent.step.device().map(|device| gone(ledger.book(), device)).unwrap_or_default();
+                ledger.defer(forgotten.into_iter().chain([Change::CloseIntent(intent.id)]).collect());
+                drop(ledger);
+                self.nudge();
+                None
+            }
+            End::Failed(failure) => {
+                tracing::warn!(step = %intent.step, error = %failure.refusal, "slice not given back, leaving it to the next sweep");
+                self.defer(vec![Change::CloseIntent(intent.id)]);
+                Some(failure.refusal)
+            }
+            End::Overrun => {
+                Some(Refusal::new(Kind::Busy, format!("{} has not ended yet; it is waited for", intent.step)))
             }
         }
-        refusals
     }
 }

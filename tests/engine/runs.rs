@@ -197,6 +197,7 @@ fn a_slice_that_a_process_still_holds_is_never_removed() {
     world.set_live_xml("web1", &world.xml("web1"));
     assert_eq!(post_hook(&world, &hook(&world, "prepare", now(), "web1")).status, 200);
     assert!(world.host.hold(&uuid, "web1", 7000));
+    world.forget_running("web1");
     assert_eq!(post_hook(&world, &hook(&world, "release", now(), "web1")).status, 200);
     look(&world);
     world.kill_once();

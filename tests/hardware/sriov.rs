@@ -121,6 +121,26 @@ fn more_than_total_is_refused_before_the_present_vfs_are_lost() {
 }
 
 #[test]
+fn a_count_that_is_refused_after_the_old_vfs_went_is_brought_back_or_told() {
+    let (host, sysfs) = lab();
+    execute(&sysfs, &set(4)).expect("four VFs");
+    // The first write is the way through 0, the second the new count.
+    host.fail("sriov_numvfs", 2, Errno::ENOMEM);
+    let refused = execute(&sysfs, &set(6)).expect_err("no room for six");
+    assert_eq!(refused.errno(), Some(Errno::ENOMEM));
+    let after = sriov(&sysfs);
+    assert_eq!(after.enabled, 4, "as before");
+    assert!(after.vfs.iter().all(|vf| vf.driver.as_deref() == Some("vfio-pci")));
+    host.unhang("sriov_numvfs");
+    host.fail("sriov_numvfs", 2, Errno::ENOMEM);
+    // Counts the writes that the fault above lets pass.
+    host.fail("sriov_numvfs", 2, Errno::EIO);
+    let lost = execute(&sysfs, &set(6)).expect_err("neither six nor four");
+    assert!(lost.to_string().ends_with("had 4 VFs and has 0 now"), "{lost}");
+    assert_eq!(lost.errno(), Some(Errno::ENOMEM));
+}
+
+#[test]
 fn a_driver_that_makes_fewer_is_noticed() {
     let (_host, sysfs) = mount(|spec| spec.pci[0].sriov.as_mut().expect("a PF").makes = Some(3));
     let error = execute(&sysfs, &set(5)).expect_err("fewer");
