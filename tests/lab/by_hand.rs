@@ -56,6 +56,16 @@ fn a_slice_is_plugged_into_a_running_guest_and_out_again() {
     lab.wait_no_mdevs();
     lab.wait(NONE, SHORT);
     assert!(web1.is_running());
+
+    // The same by the service: plugged, and in the definition too.
+    lab.ok("vgpuctl attach web1 --profile small --live");
+    web1.wait_sees(MTTY, 1);
+    assert_eq!(web1.named_mdevs(), lab.mdevs());
+    web1.wait_listed("attached", "in use");
+    lab.ok("vgpuctl detach web1 --live");
+    web1.wait_sees(MTTY, 0);
+    lab.wait_no_mdevs();
+    assert!(web1.named_mdevs().is_empty());
     lab.wait_agreement(&[]);
 }
 
