@@ -13,6 +13,9 @@ use crate::model::DomainUuid;
 /// How often domains are looked at while there is anything they could change, without any event.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// How often while a kernel change has overrun its deadline.
+const UNFINISHED: Duration = Duration::from_secs(5);
+
 /// How long events are collected before a look: a start or stop brings several.
 const SETTLE: Duration = Duration::from_millis(150);
 
@@ -81,6 +84,8 @@ impl Desk {
     fn pause(&self, failures: u32) -> Duration {
         let retry = Duration::from_secs(1 << failures.saturating_sub(1).min(6)).min(LOOK_EVERY);
         let quiet = if self.engine.has_promises() { LOOK_EVERY } else { Duration::from_secs(3600) };
+        // What a look could not give back because a change of it had not ended is asked for again soon.
+        let quiet = if self.engine.has_unfinished() { UNFINISHED } else { quiet };
         let limit = if failures > 0 { retry } else { quiet };
         let until = self.engine.next_end().map(|end| end.saturating_sub(clock::epoch_seconds()));
         match until.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0) {

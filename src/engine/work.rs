@@ -201,6 +201,12 @@ impl Engine {
         .cloned()
     }
 
+    /// Returns whether a kernel change goes on after its deadline.
+    #[must_use]
+    pub fn has_unfinished(&self) -> bool {
+        !self.unfinished().is_empty()
+    }
+
     /// Returns the changes that overran: what, and for how long.
     pub(super) fn unfinished(&self) -> Vec<(IntentId, String, Duration)> {
         let stuck = self.inner.stuck.lock().unwrap_or_else(PoisonError::into_inner);
