@@ -33,7 +33,7 @@ make_initrd() {
     local dir="$scratch/initrd" path
     skeleton "$dir" "$LAB_DIR/image/initrd-init"
     mkdir "$dir/modules"
-    chroot "$root" modprobe -S "$kernel" --all --show-depends virtio_blk ext4 virtio_net |
+    chroot "$root" modprobe -S "$kernel" --all --show-depends virtio_pci virtio_blk ext4 virtio_net |
         awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$scratch/order"
     while read -r path; do
         cp "$root$path" "$dir/modules/"

@@ -2,13 +2,16 @@
 # scripts/install-lab, with stand-ins for everything that is built.
 
 stand_in_checkout() { # DIRECTORY
-    mkdir -p "$1"/{scripts/hooks,systemd,udev,xml-templates,target/debug}
-    cp "$LAB_DIR/../scripts/install-lab" "$1/scripts/"
-    ln -s "$(readlink -f "$LAB_DIR/../scripts/lab")" "$1/scripts/lab"
+    local here="$LAB_DIR/.."
+    mkdir -p "$1"/{scripts/lib,systemd,udev,xml-templates,target/debug}
+    cp "$here"/scripts/{install-lab,install,uninstall} "$1/scripts/"
+    cp "$here/scripts/lib/common.sh" "$1/scripts/lib/"
+    cp -R "$here/config" "$1/"
+    cp "$here/systemd/vgpud.sysusers" "$1/systemd/"
+    ln -s "$(readlink -f "$here/scripts/lab")" "$1/scripts/lab"
     printf '#!/bin/sh\nsystemd-notify --ready\nexec sleep infinity\n' >"$1/target/debug/vgpud"
     printf '#!/bin/sh\necho stand-in\n' >"$1/target/debug/vgpuctl"
     printf '#!/bin/sh\necho "$*" >>/run/hook-calls\n' >"$1/target/debug/vgpu-hook"
-    printf '#!/bin/sh\nexec /usr/bin/vgpu-hook "$@"\n' >"$1/scripts/hooks/qemu.d-vgpud"
     printf '[Service]\nType=notify\nNotifyAccess=all\nExecStart=/usr/bin/vgpud\n[Install]\nWantedBy=multi-user.target\n' \
         >"$1/systemd/vgpud.service"
     printf '# nothing\n' >"$1/udev/90-vgpud.rules"
@@ -42,11 +45,11 @@ check_install_says_what_is_missing_and_changes_nothing() {
     local checkout message code=0
     checkout="$(mktemp -d)"
     stand_in_checkout "$checkout"
-    rm "$checkout/systemd/vgpud.service"
+    rm -r "$checkout/systemd"
     lab reset
     message="$(CARGO_TARGET_DIR='' "$checkout/scripts/install-lab" 2>&1)" || code=$?
     rm -r "$checkout"
     equal "$code" 1 "exit code"
-    [[ "$message" == *"there is no systemd/vgpud.service"* ]] || fail "$message"
+    [[ "$message" == *"there is no systemd"* ]] || fail "$message"
     lab run test ! -e /usr/bin/vgpud
 }

@@ -30,6 +30,7 @@ build_base() {
     modules=$!
     step "packages" rootfs.sh "$work/root"
     wait "$modules" || die "the sample drivers could not be built"
+    printf '%s\n' "$LAB_SUITE" >"$work/out/suite"
     ssh-keygen -q -t ed25519 -N '' -C vgpud-lab -f "$work/out/key"
     step "image" image.sh "$work/root" "$work/samples/out" "$work/out/key.pub" "$key"
     step "kernel and initrds" boot.sh "$work/root" "$work/out"
@@ -42,11 +43,14 @@ build_base() {
     trap - EXIT
 }
 
-# The two newest stay, so that two checkouts do not take turns building.
+# The two newest of each suite stay, so that two checkouts do not take turns building.
 prune() {
+    local name
     touch "$base"
     find "$LAB_CACHE" -mindepth 1 -maxdepth 1 -type d -regextype posix-extended -regex '.*/[0-9a-f]{16}' \
-        -printf '%T@ %p\n' | sort -rn | tail -n +3 | cut -d' ' -f2- | xargs -r rm -rf
+        -printf '%T@ %p\n' | sort -rn | cut -d' ' -f2- | while read -r name; do
+        printf '%s %s\n' "$(cat "$name/suite" 2>/dev/null || printf trixie)" "$name"
+    done | awk '++built[$1] > 2 { print $2 }' | xargs -r rm -rf
     find "$LAB_CACHE" -mindepth 1 -maxdepth 1 -type d -name 'building.*' -mmin +120 -print0 | as_root xargs -0 -r rm -rf
 }
 

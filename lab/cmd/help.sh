@@ -13,6 +13,7 @@ A virtual KVM host without GPU hardware, to try vgpud in.
   lab reset [NAME]     go back to a snapshot, "ready" unless named
   lab reboot           clean reboot
   lab cut              power cut, then a cold boot from the disk as it was left
+  lab confine          AppArmor and libvirt's stock confinement, by a power cut; before install-lab
   lab plug nvme        hot-plug one more SR-IOV function; "reset" takes it out
   lab status           what there is; exit code 3 when down
   lab check            the lab's own tests
@@ -24,7 +25,9 @@ Environment:
   VGPUD_LAB_TTL        seconds after which a lab that is started now switches itself off
   VGPUD_LAB_CACHE      where built labs are kept (default: ~/.cache/vgpud-lab)
   VGPUD_LAB_ACCEL      kvm, tcg or auto (default: auto, which tries)
-  VGPUD_LAB_SUITE      Debian suite inside (default: trixie)
+  VGPUD_LAB_DEBIAN     which Debian is inside: 12 (libvirt 9.0) or 13 (the default)
+  VGPUD_LAB_SUITE      the same by the name of a suite
+  VGPUD_LAB_APPARMOR   1: each cold boot has AppArmor on; set by whoever has typed "confine"
   VGPUD_LAB_APPEND     more for the kernel's command line; counts at the next cold boot ("cut")
   VGPUD_LAB_MIRROR     Debian mirror (default: the one this machine's apt uses)
 

@@ -4,7 +4,16 @@ set -euo pipefail
 
 : "${LAB_DIR:?start this through scripts/lab}"
 
-LAB_SUITE="${VGPUD_LAB_SUITE:-trixie}"
+# Which Debian is the host inside: by its number, or by any suite's name.
+lab_suite() {
+    case "${VGPUD_LAB_DEBIAN:-13}" in
+        12) printf bookworm ;;
+        13) printf trixie ;;
+        *) printf 'lab: VGPUD_LAB_DEBIAN: 12 or 13\n' >&2 && exit 1 ;;
+    esac
+}
+
+LAB_SUITE="${VGPUD_LAB_SUITE:-$(lab_suite)}"
 LAB_CACHE="${VGPUD_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vgpud-lab}"
 
 # Checkouts do not disturb each other: the default name tells them apart.
@@ -13,6 +22,7 @@ lab_default_name() {
     checkout="$(dirname "$LAB_DIR")"
     printf '%s-%s' "$(basename "$checkout" | tr -cd 'a-zA-Z0-9_-')" \
         "$(printf '%s' "$checkout" | sha256sum | cut -c1-6)"
+    [[ "$LAB_SUITE" == trixie ]] || printf -- '-%s' "$LAB_SUITE"
 }
 
 LAB_NAME="${VGPUD_LAB_NAME:-$(lab_default_name)}"
