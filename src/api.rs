@@ -4,6 +4,7 @@
 //! (SO_PEERCRED) and goes into the history; the hook's verbs are taken from uid 0 only. Each request runs
 //! on a thread of its own, so that one that waits for the kernel keeps no other waiting.
 
+mod foreign;
 mod hook;
 mod routes;
 
@@ -59,6 +60,11 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
 }
 
 impl Caller {
+    /// Returns who it is, when the kernel told.
+    const fn peer(self) -> Option<Peer> {
+        self.0
+    }
+
     /// Refuses everybody but root. In a rehearsal the service's own user stands for root.
     fn require_root(self, rehearsal: bool) -> Result<(), Refusal> {
         let own = rehearsal.then(|| Uid::effective().as_raw());

@@ -25,6 +25,7 @@ pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
         Step::CreateMdev { parent, mdev_type, uuid } => mdev::create(sysfs, parent, mdev_type, *uuid),
         Step::RemoveMdev { uuid } => mdev::remove(sysfs, *uuid),
         Step::SetVfs { pf, count, .. } => sriov::set_vfs(sysfs, *pf, *count),
+        Step::SetAutoprobe { pf, on } => sriov::set_autoprobe(sysfs, *pf, *on),
         Step::BindVf { vf } => sriov::bind_vf(sysfs, *vf),
     }
 }
@@ -34,7 +35,7 @@ pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
 #[must_use]
 pub const fn may_block(step: &Step) -> bool {
     match step {
-        Step::CreateMdev { .. } => false,
+        Step::CreateMdev { .. } | Step::SetAutoprobe { .. } => false,
         Step::RemoveMdev { .. } | Step::SetVfs { .. } | Step::BindVf { .. } => true,
     }
 }

@@ -3,16 +3,21 @@
 //! A command turns arguments into one request and the answer into a report; only `main`
 //! prints. What goes wrong is a `Refusal` whatever its cause, so that there is one way to say it.
 
+mod adopt;
 mod allocation;
+mod boot;
 mod device;
+mod edit;
 mod gpus;
 mod history;
 mod indent;
 mod profile;
 mod report;
 mod span;
+mod start;
 mod status;
 mod table;
+mod terms;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -75,12 +80,23 @@ enum Command {
     /// should know. A change that has not ended is usually a removal that the kernel holds up
     /// until a guest lets go of its device.
     Status,
+    /// Show what was brought back since the host booted
+    ///
+    /// Remembered VF counts, their binding to VFIO, the slices of guaranteed allocations, and what the
+    /// domains need that libvirt starts by itself: for each step what was wanted, what was found, how far
+    /// it is and how long it took. A step that waits goes on when what it waits for comes.
+    BootReport,
     #[command(subcommand)]
     Profile(profile::Command),
     Attach(allocation::Attach),
     Detach(allocation::Detach),
+    Start(start::Start),
     Allocations(allocation::List),
+    #[command(subcommand)]
+    Allocation(terms::Command),
     Xml(allocation::Xml),
+    Adopt(adopt::Adopt),
+    Disown(adopt::Disown),
     History(history::History),
     Log(history::Log),
     #[command(subcommand)]
@@ -113,11 +129,16 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
     match arguments.command {
         Command::Gpus(command) => command.run(&client, paths, format),
         Command::Status => status::run(&client, format),
+        Command::BootReport => boot::run(&client, format),
         Command::Profile(command) => command.run(&client, format),
         Command::Attach(command) => command.run(&client, format),
         Command::Detach(command) => command.run(&client, format),
+        Command::Start(command) => command.run(&client, format),
         Command::Allocations(command) => command.run(&client, format),
+        Command::Allocation(command) => command.run(&client, format),
         Command::Xml(command) => command.run(&client, format),
+        Command::Adopt(command) => command.run(&client, format),
+        Command::Disown(command) => command.run(&client, format),
         Command::History(command) => command.run(&client, format),
         Command::Log(command) => command.run(&client, format),
         Command::Vfs(command) => command.run(&client, format),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::model::PciId;
+use crate::model::{PciId, one_line};
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +22,14 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not what it should be.
-    #[error("configuration {path} is not valid")]
+    #[error("line {line} of configuration {path}: {text}")]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong there, in one line.
+        text: String,
     },
 }
 
@@ -101,6 +103,12 @@ impl Paths {
         self.root.join("run/vgpud")
     }
 
+    /// Returns the socket that stands for the kernel's announcements in a rehearsal.
+    #[must_use]
+    pub fn uevents(&self) -> PathBuf {
+        self.root.join("run/vgpud/uevents")
+    }
+
     /// Returns the directory of the database.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
@@ -126,6 +134,37 @@ impl Paths {
 pub struct Config {
     /// Which devices are looked at.
     pub devices: Devices,
+    /// What happens before libvirt starts.
+    pub boot: Boot,
+}
+
+/// What happens before libvirt starts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Boot {
+    /// How many seconds libvirt is kept waiting at most for what guaranteed slices and autostart domains need.
+    #[serde(deserialize_with = "wait_s")]
+    pub wait_s: u16,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Self { wait_s: 60 }
+    }
+}
+
+/// Longer than any firmware takes to bring up a card, shorter than an admin's patience with a boot.
+const MOST_WAIT_S: u16 = 900;
+
+fn wait_s<'de, D: serde::Deserializer<'de>>(value: D) -> Result<u16, D::Error> {
+    let seconds = u16::deserialize(value)?;
+    match seconds <= MOST_WAIT_S {
+        true => Ok(seconds),
+        false => {
+            let text = format!("boot.wait_s is {seconds}, and at most {MOST_WAIT_S}");
+            Err(serde::de::Error::custom(text))
+        }
+    }
 }
 
 /// Which devices are looked at besides display-class and mdev-capable ones.
@@ -149,7 +188,11 @@ impl Config {
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(source) => return Err(ConfigError::Read { path, source }),
         };
-        toml::from_str(&text).map_err(|source| ConfigError::Parse { path, source: Box::new(source) })
+        toml::from_str(&text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start).min(text.len());
+            let line = 1 + text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
+            ConfigError::Parse { path, line, text: one_line(error.message(), 300) }
+        })
     }
 }
 
@@ -175,6 +218,16 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "test fixture")]
         std::fs::write(paths.config_file(), "[devices]\ninclud = []\n").expect("file");
         let error = Config::load(&paths).expect_err("unknown key");
-        assert!(format!("{:?}", error).contains("includ"), "{error:?}");
+        let told = error.to_string();
+        assert!(told.starts_with("line 2 of configuration ") && told.contains("`includ`"), "{told}");
+        assert!(!told.contains('\n'), "a refusal is one line: {told}");
+    }
+
+    #[test]
+    fn the_wait_for_late_devices_has_a_default_and_a_limit() {
+        assert_eq!(Config::default().boot.wait_s, 60);
+        let read = |text: &str| toml::from_str::<Config>(text);
+        assert_eq!(read("[boot]\nwait_s = 0\n").expect("valid").boot.wait_s, 0);
+        assert!(read("[boot]\nwait_s = 901\n").expect_err("too long").to_string().contains("at most 900"));
     }
 }

@@ -3,10 +3,18 @@
 //! Engine and libvirt meet here and nowhere else: the engine never waits for libvirt, and nothing here
 //! holds a turn of the engine while it asks libvirt.
 
+mod adopt;
 mod attach;
 mod plug;
+mod pointing;
+mod rebuild;
+mod start;
+mod terms;
+mod version;
 mod watch;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::domain_xml;
@@ -22,25 +30,21 @@ const CALL: Duration = Duration::from_secs(15);
 pub struct Desk {
     engine: Engine,
     link: Link,
+    /// Whether libvirt's domains were looked at since the start.
+    looked: Arc<AtomicBool>,
 }
 
 impl Desk {
     /// Joins an engine and a libvirt link.
     #[must_use]
-    pub const fn new(engine: Engine, link: Link) -> Self {
-        Self { engine, link }
+    pub fn new(engine: Engine, link: Link) -> Self {
+        Self { engine, link, looked: Arc::default() }
     }
 
     /// Returns the engine.
     #[must_use]
     pub const fn engine(&self) -> &Engine {
         &self.engine
-    }
-
-    /// Returns how the libvirt connection is, for people.
-    #[must_use]
-    pub fn libvirt_state(&self) -> String {
-        self.link.state()
     }
 
     fn find(&self, name: &str) -> Result<Listed, Refusal> {

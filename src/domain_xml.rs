@@ -4,12 +4,16 @@
 //! fault is one line. XML that goes out is written by a writer that escapes, from templates that an admin
 //! can read and replace.
 
+mod exchange;
 mod guard;
+mod mark;
 mod ours;
 mod owned;
 mod read;
 mod template;
 
+pub use exchange::{Exchange, ExchangeError, exchange};
+pub use mark::{Edited, mark, unmark};
 pub use ours::{OursError, ours};
 pub use owned::OwnedSet;
 pub use read::{DomainXml, DomainXmlError, Hostdev, MAX_XML, Source, hostdev_range, mentions_hostdev, read};

@@ -8,19 +8,33 @@
 //! [`Seen`] report.
 
 mod admit;
+mod adopt;
+mod adoptable;
 mod attach;
+mod bell;
+mod boot;
+mod drift;
+mod edit;
+mod follow;
+mod foreign;
+mod forget;
 mod give_back;
+mod guaranteed;
 mod handmade;
 mod history;
 mod look;
+mod pointing;
 mod profiles;
 mod publish;
+mod rebuild;
 mod recover;
-mod restore;
+mod resume;
 mod round;
 mod scanner;
 mod settle;
+mod settled;
 mod start;
+mod terms;
 mod turn;
 mod vfs;
 mod view;
@@ -38,10 +52,19 @@ use crate::ledger::{Book, Change, IntentId, Ledger, LedgerError, Need};
 use crate::model::{AllocationId, BootId, DomainUuid, HostSnapshot, Kind, Refusal};
 use crate::sysfs::Sysfs;
 
+pub use adopt::Taken;
+pub use adoptable::{Adoption, Asked, ShownHostdev};
 pub use attach::{Allotment, Plugging};
+pub use boot::{Outlook, Starting};
+pub use edit::Activity;
 pub use history::{Happened, Wanted as WantedHistory};
-pub use look::{Seen, SeenDomain};
+pub use look::{SavedImages, Seen, SeenDomain};
+pub use pointing::{
+    DomainState, DomainStates, Occasion, Occasions, Repointing, Writing, Written, not_written,
+};
+pub use rebuild::Claim;
 use scanner::Scanner;
+pub use terms::DomainNow;
 use turn::{Turn, Turns};
 
 /// Who asks, from the socket's peer credentials.
@@ -97,12 +120,33 @@ struct Inner {
     stuck: Mutex<BTreeMap<IntentId, Stuck>>,
     /// When requests last changed allocations.
     touched: Mutex<look::Touched>,
+    /// What libvirt's domains showed last.
+    seen: Mutex<Option<Arc<Seen>>>,
+    /// When a kernel change of ours last ended.
+    changed: Mutex<Option<Instant>>,
     /// Slices that are being plugged: made, and not in the live XML yet.
     plugging: Mutex<BTreeSet<AllocationId>>,
-    /// Why remembered VF counts of an earlier boot are not back, for people.
-    unrestored: Mutex<Vec<String>>,
+    /// What is known of re-pointing beside the ledger.
+    underway: Mutex<pointing::Underway>,
+    /// Rung when something that decides about capacity may have changed.
+    bell: bell::Bell,
+    /// What is brought back in this boot.
+    boot: boot::Boot,
+    /// Guests that are being resumed: when libvirt asked for their XML.
+    resuming: Mutex<BTreeMap<DomainUuid, resume::Resuming>>,
     /// Signalled when something was deferred or a lease was given, so that the keeper recomputes its wait.
     nudge: (Mutex<bool>, Condvar),
+}
+
+fn refuse_commit(error: &LedgerError) -> Refusal {
+    let refusal = Refusal::from_error(Kind::HostFault, error);
+    match error {
+        LedgerError::Shut(why) => rebuild::shut(why),
+        LedgerError::Full { .. } => {
+            refusal.hint("free space below /var/lib/vgpud; running guests and stops are not affected")
+        }
+        _ => refusal,
+    }
 }
 
 /// The engine; clones share one state.
@@ -120,8 +164,19 @@ impl Engine {
         let sysfs = Sysfs::new(paths.root());
         let boot_id = sysfs.read("proc/sys/kernel/random/boot_id").map_err(OpenError::BootId)?;
         let boot_id = boot_id.trim().parse().map_err(OpenError::OddBootId)?;
-        let ledger = Ledger::open(&paths.state_dir())?;
+        let mut ledger = Ledger::open(&paths.state_dir())?;
+        if ledger.is_blank() {
+            // A fresh install has promised nothing; a list of devices in this boot says that there was one before.
+            let promised = publish::published(paths);
+            if promised > 0 {
+                let list = paths.owned().display().to_string();
+                ledger.shut(format!(
+                    "the database is lost: it is empty, and {list} lists {promised} devices of vgpud"
+                ));
+            }
+        }
         let next_intent = ledger.book().next_intent().0;
+        let boot = boot::Boot::new(ledger.book().boot_report.clone(), &boot_id);
         let templates = Templates::load(&paths.template_dirs())?;
         let options = ScanOptions { include: config.devices.include.clone() };
         let scanner = Scanner::start(sysfs.clone(), options).map_err(OpenError::Thread)?;
@@ -138,8 +193,13 @@ impl Engine {
                 domains: Turns::default(),
                 stuck: Mutex::default(),
                 touched: Mutex::default(),
+                seen: Mutex::default(),
+                changed: Mutex::default(),
                 plugging: Mutex::default(),
-                unrestored: Mutex::default(),
+                underway: Mutex::default(),
+                bell: bell::Bell::default(),
+                boot,
+                resuming: Mutex::default(),
                 nudge: (Mutex::new(false), Condvar::new()),
             }),
         })
@@ -168,22 +228,32 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let mut ledger = self.ledger();
         check(ledger.book())?;
+        self.commit_in(&mut ledger, changes, need)
+    }
+
+    /// Reads the book and commits what follows from it under one lock.
+    fn commit_with(&self, need: Need, decide: impl FnOnce(&Book) -> Vec<Change>) -> Result<(), Refusal> {
+        let mut ledger = self.ledger();
+        let changes = decide(ledger.book());
+        if changes.is_empty() { Ok(()) } else { self.commit_in(&mut ledger, changes, need) }
+    }
+
+    fn commit_in(&self, ledger: &mut Ledger, changes: Vec<Change>, need: Need) -> Result<(), Refusal> {
         let done = ledger.commit(changes, need);
-        done.map_err(|error| match &error {
-            LedgerError::Full { .. } => Refusal::from_error(Kind::HostFault, &error)
-                .hint("free space below /var/lib/vgpud; running guests and stops are not affected"),
-            _ => Refusal::from_error(Kind::HostFault, &error),
-        })
+        self.inner.bell.ring();
+        done.map_err(|error| refuse_commit(&error))
     }
 
     fn defer(&self, changes: Vec<Change>) {
         self.ledger().defer(changes);
+        self.inner.bell.ring();
         self.nudge();
     }
 
     /// Says that the kernel reported a change.
     pub fn host_changed(&self) {
         self.inner.scanner.changed();
+        self.inner.bell.ring();
     }
 
     fn fresh(&self, deadline: Instant) -> Result<Arc<HostSnapshot>, Refusal> {

@@ -2,18 +2,20 @@
 //! service say?
 //!
 //! libvirt holds the domain's lock while this runs, and a failure at the wrong step kills a running
-//! guest. So there is an end to everything (10 seconds), and only `prepare` may fail:
+//! guest. So there is an end to everything (10 seconds), and only what runs before the guest may fail:
 //!
 //! | operation | not ours | ours, service answers | ours, no answer |
 //! |---|---|---|---|
 //! | `prepare begin` | 0 | 0, or 1 with the refusal | 1 with one line |
+//! | `restore begin`, `migrate begin` | 0 | 0, the XML on stdout if a VF must be another one; or 1 with the refusal | 1 with one line |
 //! | `started begin`, `release end`, `reconnect begin` | 0 | 0 | 0 with one line |
 //! | anything else | 0 | not asked | not asked |
 //!
-//! Nothing is ever written to stdout: `migrate` and `restore` would take it for the domain's new XML.
+//! Nothing else is ever written to stdout.
 //! A domain without hostdevs costs reading stdin and nothing else.
 
 mod ask;
+mod filter;
 mod input;
 
 use std::ffi::OsString;
@@ -79,7 +81,7 @@ impl Call {
 
     /// Returns the exit code of a call that did not get what it wanted.
     fn failure(&self) -> ExitCode {
-        if self.op == Some(HookOp::Prepare) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        if self.op.is_some_and(HookOp::may_refuse) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 
     fn defect(&self) -> String {
@@ -99,6 +101,8 @@ fn operation(name: &str, sub: &str) -> Option<HookOp> {
         ("started", "begin") => Some(HookOp::Started),
         ("release", "end") => Some(HookOp::Release),
         ("reconnect", "begin") => Some(HookOp::Reconnect),
+        ("restore", "begin") => Some(HookOp::Restore),
+        ("migrate", "begin") => Some(HookOp::Migrate),
         _ => None,
     }
 }
@@ -117,7 +121,7 @@ fn run(call: &Call, at: RunId) -> Result<(), String> {
     let started = call.started;
     std::thread::spawn(move || {
         // Nobody listens any more when the cap has passed.
-        drop(sender.send(judge(&xml, &guest, op, at, started)));
+        drop(sender.send(judge(&xml, &guest, op, at, started).and_then(filter::print)));
     });
     receiver.recv_timeout(call.left()).unwrap_or_else(|error| match error {
         mpsc::RecvTimeoutError::Timeout => {
@@ -127,20 +131,26 @@ fn run(call: &Call, at: RunId) -> Result<(), String> {
     })
 }
 
-/// Decides whether the domain is ours, and asks the service if it is. The fault is a line.
-fn judge(xml: &[u8], guest: &str, op: HookOp, at: RunId, started: Instant) -> Result<(), String> {
+/// Decides whether the domain is ours, and asks the service if it is. Returns the XML for libvirt, when it
+/// must be another one. The fault is a line.
+fn judge(xml: &[u8], guest: &str, op: HookOp, at: RunId, started: Instant) -> Result<Option<String>, String> {
     let paths = Paths::from_env();
     let domain = domain_xml::read(xml).map_err(|error| format!("domain {guest}: {error}"))?;
     let devices =
         domain_xml::ours(&domain, &owned(&paths)).map_err(|error| format!("domain {guest}: {error}"))?;
     if devices.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     if !paths.is_rehearsal() && !nix::unistd::geteuid().is_root() {
         return Err(format!("domain {guest} needs vGPU slices, which only domains of qemu:///system get"));
     }
     let hook = Hook { op, at, domain_uuid: domain.uuid, domain: domain.name, devices };
-    ask::ask(&paths, &hook, started)
+    let exchanges = ask::ask(&paths, &hook, started)?;
+    if matches!(op, HookOp::Restore | HookOp::Migrate) {
+        filter::apply(xml, guest, exchanges)
+    } else {
+        Ok(None)
+    }
 }
 
 /// Reads which devices are ours. A list that is absent or unreadable is empty: our alias still tells.
@@ -164,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_prepare_can_fail() {
+    fn only_what_runs_before_the_guest_can_fail() {
         let operations = [
             ("prepare", "begin", true),
             ("start", "begin", false),
@@ -173,8 +183,8 @@ mod tests {
             ("release", "end", false),
             ("reconnect", "begin", false),
             ("attach", "begin", false),
-            ("migrate", "begin", false),
-            ("restore", "begin", false),
+            ("migrate", "begin", true),
+            ("restore", "begin", true),
             ("prepare", "end", false),
             ("", "", false),
         ];

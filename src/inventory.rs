@@ -5,6 +5,7 @@
 //! that is stuck in the kernel cannot stop a reading.
 
 mod device;
+mod mdevctl;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::backend::mdev::{MdevsByParent, TypeFacts, scan_devices, scan_parent};
 use crate::backend::sriov;
 use crate::model::{
-    DeviceName, Gpu, GpuId, HostSnapshot, Kind, MdevParent, PciFacts, PciId, Refusal, ScanProblem, Sriov,
+    DeviceName, Gpu, GpuId, HostSnapshot, Kind, MdevParent, PciAddress, PciFacts, PciId, Refusal,
+    ScanProblem, Sriov,
 };
 use crate::sysfs::Sysfs;
 use crate::vfio::Holders;
+
+pub use mdevctl::{Definitions, MdevDefinition};
 
 const PCI_DEVICES: &str = "sys/bus/pci/devices";
 const MDEV_PARENTS: &str = "sys/class/mdev_bus";
@@ -36,6 +40,14 @@ pub fn scan(sysfs: &Sysfs, options: &ScanOptions) -> HostSnapshot {
     gpus.sort_by(|a, b| a.name.cmp(&b.name));
     let boot_id = sysfs.read("proc/sys/kernel/random/boot_id").ok().and_then(|text| text.parse().ok());
     HostSnapshot { boot_id, gpus, problems: scan.problems }
+}
+
+/// Returns the identity of what is in a slot now, shown by a reading or not; `None` when it is empty.
+#[must_use]
+pub fn identity_at(sysfs: &Sysfs, address: PciAddress) -> Option<GpuId> {
+    let dir = sysfs.link_path(&format!("{PCI_DEVICES}/{address}"))?;
+    let pci = device::pci_facts(sysfs, &dir, &address.to_string(), 0)?;
+    device::pci_identity(&pci).parse().ok()
 }
 
 /// A reading under way.

@@ -8,6 +8,7 @@
 //! A full disk must not keep a slice from being given back: a ballast file is freed for that.
 
 mod book;
+mod renew;
 mod store;
 
 use std::fs::File;
@@ -40,7 +41,7 @@ pub enum LedgerError {
         known: i64,
     },
     /// SQLite's check failed.
-    #[error("database {path} is damaged, put a good copy in its place: {text}")]
+    #[error("database {path} is damaged: {text}")]
     Damaged {
         /// The database.
         path: PathBuf,
@@ -65,6 +66,9 @@ pub enum LedgerError {
         /// The database.
         path: PathBuf,
     },
+    /// Read-only until it is made anew.
+    #[error("{0}")]
+    Shut(String),
     /// SQLite said no.
     #[error("cannot {act} database {path}")]
     Sql {
@@ -87,6 +91,29 @@ pub enum LedgerError {
     },
 }
 
+impl LedgerError {
+    /// Returns whether the file is there and its content cannot be trusted.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Row { .. } => true,
+            Self::Sql { act, source, .. } => {
+                let code = source.sqlite_error_code();
+                *act == "read"
+                    || matches!(
+                        code,
+                        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+                    )
+            }
+            Self::Locked { .. }
+            | Self::Newer { .. }
+            | Self::Full { .. }
+            | Self::Shut(_)
+            | Self::File { .. } => false,
+        }
+    }
+}
+
 /// How much a commit matters when the disk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -99,9 +126,15 @@ pub enum Need {
 /// The database and its content in memory.
 #[derive(Debug)]
 pub struct Ledger {
-    store: Store,
+    /// `None` while it is shut.
+    store: Option<Store>,
+    /// Why nothing is written.
+    shut: Option<String>,
+    /// Whether there is a damaged file to set aside.
+    damaged: bool,
     book: Book,
     deferred: Vec<Change>,
+    path: PathBuf,
     ballast: PathBuf,
     /// Held, never read: the lock ends with the process.
     _lock: Flock<File>,
@@ -122,11 +155,36 @@ impl Ledger {
             source,
         })?;
         let lock = take_lock(&dir.join("lock"))?;
-        let store = Store::open(dir.join("vgpud.db"))?;
-        let book = store.read()?;
-        let ledger = Self { store, book, deferred: Vec::new(), ballast: dir.join("ballast"), _lock: lock };
+        let path = dir.join("vgpud.db");
+        let opened = Store::open(path.clone()).and_then(|store| Ok((store.read()?, store)));
+        let (book, store, shut) = match opened {
+            Ok((book, store)) => (book, Some(store), None),
+            Err(error) if error.is_damage() => (Store::salvage(&path), None, Some(one_line(&error))),
+            Err(error) => return Err(error),
+        };
+        let ballast = dir.join("ballast");
+        let damaged = shut.is_some();
+        let ledger = Self { store, shut, damaged, book, deferred: Vec::new(), path, ballast, _lock: lock };
         ledger.ensure_ballast();
         Ok(ledger)
+    }
+
+    /// Returns why nothing is written, until it is made anew.
+    #[must_use]
+    pub fn shut_because(&self) -> Option<&str> {
+        self.shut.as_deref()
+    }
+
+    /// Returns whether nothing was ever written: the database is of this start, or no request came since.
+    #[must_use]
+    pub const fn is_blank(&self) -> bool {
+        self.shut.is_none() && self.book.generation == 0
+    }
+
+    /// Writes nothing from here on, until it is made anew.
+    pub fn shut(&mut self, reason: String) {
+        self.store = None;
+        self.shut = Some(reason);
     }
 
     /// Returns the content, with everything committed and deferred.
@@ -146,8 +204,8 @@ impl Ledger {
     /// # Errors
     /// Nothing has changed, neither on disk nor in the book.
     pub fn commit(&mut self, changes: Vec<Change>, need: Need) -> Result<(), LedgerError> {
-        if need == Need::Promise && !self.has_ballast() && !self.ensure_ballast() {
-            return Err(LedgerError::Full { path: self.store.path().to_owned() });
+        if need == Need::Promise && self.shut.is_none() && !self.has_ballast() && !self.ensure_ballast() {
+            return Err(LedgerError::Full { path: self.path.clone() });
         }
         match self.try_commit(&changes) {
             Err(LedgerError::Full { .. }) if need == Need::GiveBack && self.drop_ballast() => {
@@ -164,14 +222,19 @@ impl Ledger {
     fn try_commit(&mut self, changes: &[Change]) -> Result<(), LedgerError> {
         crate::failpoint::hit("ledger.before-commit");
         let generation = self.book.generation + changes.len() as u64;
-        self.store.write(self.deferred.iter().chain(changes), generation)?;
+        let store =
+            self.store.as_mut().ok_or_else(|| LedgerError::Shut(self.shut.clone().unwrap_or_default()))?;
+        store.write(self.deferred.iter().chain(changes), generation)?;
         crate::failpoint::hit("ledger.after-commit");
         self.deferred.clear();
         Ok(())
     }
 
-    /// Takes `changes` into the book now and onto the disk with the next commit or flush.
+    /// Takes `changes` into the book now and onto the disk with the next commit or flush. Shut, it takes nothing.
     pub fn defer(&mut self, changes: Vec<Change>) {
+        if self.shut.is_some() {
+            return;
+        }
         for change in changes {
             self.book.apply(change.clone());
             self.deferred.push(change);
@@ -192,22 +255,18 @@ impl Ledger {
         if self.deferred.is_empty() { Ok(()) } else { self.commit(Vec::new(), Need::GiveBack) }
     }
 
-    /// Reads the newest `most` entries of the history that `wanted` takes, newest first, with what is deferred.
+    /// Takes the history as it is now, with what is deferred, for reading without this ledger.
     ///
     /// # Errors
     /// What SQLite said.
-    pub fn history(
-        &self,
-        most: usize,
-        wanted: impl Fn(&HistoryEntry) -> bool,
-    ) -> Result<Vec<HistoryEntry>, LedgerError> {
+    pub fn history(&self) -> Result<History, LedgerError> {
         let waiting = self.deferred.iter().rev().filter_map(|change| match change {
-            Change::Record(entry) if wanted(entry) => Some(entry.clone()),
+            Change::Record(entry) => Some(entry.clone()),
             _ => None,
         });
-        let mut entries: Vec<HistoryEntry> = waiting.take(most).collect();
-        entries.extend(self.store.history(most - entries.len(), wanted)?);
-        Ok(entries)
+        let store = self.store.as_ref();
+        let store = store.ok_or_else(|| LedgerError::Shut(self.shut.clone().unwrap_or_default()))?;
+        Ok(History { waiting: waiting.collect(), stored: store.history()? })
     }
 
     fn ensure_ballast(&self) -> bool {
@@ -224,6 +283,35 @@ impl Ledger {
 
     fn drop_ballast(&self) -> bool {
         std::fs::remove_file(&self.ballast).is_ok()
+    }
+}
+
+/// Writes an error and its causes on one line.
+fn one_line(error: &LedgerError) -> String {
+    crate::model::Refusal::from_error(crate::model::Kind::HostFault, error).message
+}
+
+/// The history as it was at one time. It can be read while the ledger is written.
+#[derive(Debug)]
+pub struct History {
+    waiting: Vec<HistoryEntry>,
+    stored: store::StoredHistory,
+}
+
+impl History {
+    /// Reads the newest `most` entries that `wanted` takes, newest first.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn newest(
+        self,
+        most: usize,
+        wanted: impl Fn(&HistoryEntry) -> bool,
+    ) -> Result<Vec<HistoryEntry>, LedgerError> {
+        let waiting = self.waiting.into_iter().filter(|entry| wanted(entry));
+        let mut entries: Vec<HistoryEntry> = waiting.take(most).collect();
+        entries.extend(self.stored.newest(most - entries.len(), wanted)?);
+        Ok(entries)
     }
 }
 

@@ -1,19 +1,24 @@
-//! libvirt behind four verbs: list, read XML, attach, detach.
+//! libvirt behind few verbs: list, read, attach and detach, define, edit a definition, start.
 //!
 //! All calls run on one thread of their own ([`Link`]), each with a deadline for the caller: libvirtd
 //! may be waiting for our hook, which waits for the service. Whoever changes the host never waits here.
 //! Events say only "look again"; what is so is read from the domain list and the XML.
 
+mod autostart;
 mod dir;
 #[cfg(feature = "libvirt")]
 mod events;
 mod link;
 #[cfg(feature = "libvirt")]
 mod real;
+mod version;
 
+use crate::domain_xml::Edited;
 use crate::model::{AllocationId, DomainRef, DomainUuid, Kind, Refusal};
 
+pub use autostart::autostart;
 pub use link::{Event, Link};
+pub use version::{NoVersion, Version};
 
 /// Why libvirt did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +55,9 @@ pub enum VirtError {
         /// libvirt's words.
         message: String,
     },
+    /// The definition is not what an edit of it needs.
+    #[error(transparent)]
+    Edit(Refusal),
     /// It did not answer in time; what became of the call is not known.
     #[error("libvirt did not answer within {seconds} s when asked to {act}")]
     Deadline {
@@ -63,6 +71,7 @@ pub enum VirtError {
 impl From<&VirtError> for Refusal {
     fn from(error: &VirtError) -> Self {
         let kind = match error {
+            VirtError::Edit(refusal) => return refusal.clone(),
             VirtError::NoDomain(_) => Kind::NotFound,
             VirtError::Deadline { .. } => Kind::Busy,
             VirtError::Off
@@ -81,6 +90,17 @@ pub struct Listed {
     pub domain: DomainRef,
     /// Whether it runs.
     pub active: bool,
+    /// Whether it has a definition that outlives its run.
+    pub persistent: bool,
+}
+
+/// What of a domain's memory is kept, beside the memory of its guest that runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// The image of a managed save: the next start resumes it.
+    pub managed_save: bool,
+    /// A snapshot with memory: a revert resumes it.
+    pub memory_snapshot: bool,
 }
 
 /// Which of a domain's two definitions.
@@ -92,8 +112,14 @@ pub enum Definition {
     Live,
 }
 
+/// What is to become of a definition.
+pub type Edit<'a> = &'a mut dyn FnMut(&str) -> Result<Edited, Refusal>;
+
 /// What we want of libvirt. Two implementations: the real one and a directory of XML files.
 pub trait Hypervisor {
+    /// Returns the daemon's version, where it is known.
+    fn version(&self) -> Option<Version>;
+
     /// Lists all domains, running or not.
     ///
     /// # Errors
@@ -106,11 +132,24 @@ pub trait Hypervisor {
     /// [`VirtError::NoDomain`] when it is gone.
     fn xml(&mut self, domain: DomainUuid, definition: Definition) -> Result<String, VirtError>;
 
+    /// Says which images of the guest's memory there are.
+    ///
+    /// # Errors
+    /// [`VirtError::NoDomain`] when the domain is gone.
+    fn images(&mut self, domain: DomainUuid) -> Result<Images, VirtError>;
+
     /// Adds a hostdev to the inactive definition.
     ///
     /// # Errors
     /// When libvirt refuses it; the definition is as before.
     fn attach(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError>;
+
+    /// Replaces the inactive definition by what `edit` makes of it; a running guest is not touched. Returns whether
+    /// anything changed.
+    ///
+    /// # Errors
+    /// When `edit` or libvirt refuses, or the domain has no definition that outlives its run; all is as before.
+    fn redefine(&mut self, domain: DomainUuid, edit: Edit<'_>) -> Result<bool, VirtError>;
 
     /// Plugs a hostdev into the running guest.
     ///
@@ -128,6 +167,24 @@ pub trait Hypervisor {
         hostdev: &str,
         allocation: &AllocationId,
     ) -> Result<(), VirtError>;
+
+    /// Reads the inactive definition with its secrets, so that it can be defined again.
+    ///
+    /// # Errors
+    /// [`VirtError::NoDomain`] when it is gone.
+    fn secure_xml(&mut self, domain: DomainUuid) -> Result<String, VirtError>;
+
+    /// Replaces the inactive definition of a domain that there is.
+    ///
+    /// # Errors
+    /// When libvirt refuses; the definition is as before.
+    fn define(&mut self, domain: DomainUuid, xml: &str) -> Result<(), VirtError>;
+
+    /// Starts the domain; its hook is run meanwhile.
+    ///
+    /// # Errors
+    /// When libvirt, the hook or QEMU refuses.
+    fn start(&mut self, domain: DomainUuid) -> Result<(), VirtError>;
 
     /// Takes a hostdev out of the inactive definition.
     ///

@@ -3,6 +3,7 @@
 //! Everything here is parsed once at the edge, holds no handle on anything, and does no I/O.
 
 mod allocation;
+mod boot;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -10,12 +11,15 @@ mod history;
 mod holder;
 mod id;
 mod pci;
+mod pointing;
 mod profile;
 mod size;
 mod snapshot;
 mod step;
+mod terms;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
+pub use boot::{BootReport, BootStep, Progress, Restored};
 pub use error::{Kind, Refusal, one_line};
 pub use history::HistoryEntry;
 pub use holder::Holder;
@@ -24,9 +28,11 @@ pub use id::{
     MdevUuid, ProfileName, RunId,
 };
 pub use pci::{PciAddress, PciId};
+pub use pointing::Pointing;
 pub use profile::{Candidate, Policy, Profile, Wish};
 pub use size::{Framebuffer, SizeError};
 pub use snapshot::{
     BackendKind, Gpu, HostSnapshot, Link, Mdev, MdevParent, MdevType, PciFacts, ScanProblem, Sriov, Vf,
 };
 pub use step::Step;
+pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};

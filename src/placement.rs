@@ -9,12 +9,16 @@
 mod matching;
 mod offer;
 mod refusal;
+mod repoint;
+mod resume;
 mod vf;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use refusal::{NoPlacement, Passed};
-pub use vf::choose_vf;
+pub use repoint::{DomainState, Move, Occasion, Scene, repoint};
+pub use resume::{Resumed, resume};
+pub use vf::{Must, choose_vf};
 
 use crate::model::{
     AllocationId, Candidate, Device, DeviceName, GpuId, HostSnapshot, Kind, MdevTypeId, MdevUuid, PciId,
@@ -22,6 +26,7 @@ use crate::model::{
 };
 use crate::placement::matching::Seats;
 use crate::placement::offer::{Offer, offers};
+use crate::profile::Bounds;
 
 /// One slice that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub struct Want {
     pub allocation: AllocationId,
     /// By which profile.
     pub profile: Profile,
+    /// What else binds it.
+    pub bounds: Bounds,
     /// What the domain's XML names.
     pub device: Device,
 }
@@ -62,13 +69,18 @@ pub enum Owner {
         allocation: AllocationId,
         /// The domain's name.
         domain: String,
+        /// Whether it is kept for that domain while it is off.
+        guaranteed: bool,
     },
     /// An admin had it made by hand, without a domain.
     Handmade,
+    /// Somebody else made it, and it can be told who.
+    Foreign(String),
 }
 
-/// The slices that exist and are ours, by device: the realized records and those made by hand. A stopped
-/// domain's allocation has none, so it is not in here. A device that is not in here is foreign or free.
+/// The slices that exist and are ours, by device: the realized records and those made by hand, and the VFs
+/// that are guaranteed. A stopped domain's other allocations have none, so they are not in here. A device
+/// that is not in here is foreign or free; of mdevs that are foreign, those whose maker is known are in here.
 pub type Owners = BTreeMap<Device, Owner>;
 
 /// Something that must not be chosen now, whatever the snapshot says of it.
@@ -99,20 +111,21 @@ pub fn choose(
     check_devices(wants, snapshot, owners)?;
     let mut choices: Vec<Option<Choice>> = vf::named(wants, snapshot, owners, barred)?;
     let mut seats = Seats::default();
-    let mut menu: Vec<(&Profile, Vec<usize>)> = Vec::new();
+    let mut menu: Vec<(&Want, Vec<usize>)> = Vec::new();
     let mut seated: Vec<usize> = Vec::new();
     for (index, want) in wants.iter().enumerate() {
         if !matches!(want.device, Device::Mdev(_)) {
             continue;
         }
-        if !menu.iter().any(|(profile, _)| *profile == &want.profile) {
-            let fitting = offers(&want.profile, snapshot, owners, barred);
-            menu.push((&want.profile, fitting.iter().filter_map(|offer| seats.add(offer)).collect()));
+        let alike = |other: &Want| other.profile == want.profile && other.bounds == want.bounds;
+        if !menu.iter().any(|(other, _)| alike(other)) {
+            let fitting = offers(&want.profile, &want.bounds, snapshot, owners, barred);
+            menu.push((want, fitting.iter().filter_map(|offer| seats.add(offer)).collect()));
         }
-        let places = menu.iter().find(|(profile, _)| *profile == &want.profile);
+        let places = menu.iter().find(|(other, _)| alike(other));
         let places = places.map(|(_, places)| places.clone()).unwrap_or_default();
         if !seats.take(places) {
-            return Err(refusal::full(wants, &want.profile, snapshot, owners, barred));
+            return Err(refusal::full(wants, want, snapshot, owners, barred));
         }
         seated.push(index);
     }
@@ -167,16 +180,17 @@ fn existing(uuid: MdevUuid, snapshot: &HostSnapshot, owners: &Owners) -> Option<
     Some(format!("exists already on {} as {}, made by {whose}", parent.name, mdev.mdev_type))
 }
 
-/// Says what each parent could give a profile now, best first: the first one is where a single slice
-/// would be made.
+/// Says what each parent could give a profile within `bounds` now, best first: the first one is where a
+/// single slice would be made.
 #[must_use]
 pub fn explain(
     profile: &Profile,
+    bounds: &Bounds,
     snapshot: &HostSnapshot,
     owners: &Owners,
     barred: &[Barred],
 ) -> Vec<Candidate> {
-    let mut all = offers(profile, snapshot, owners, barred);
+    let mut all = offers(profile, bounds, snapshot, owners, barred);
     all.sort_by(Offer::best_first);
     all.iter().map(|offer| offer.candidate(owners)).collect()
 }

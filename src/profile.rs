@@ -11,17 +11,22 @@
 //!
 //! class = "graphics"        # a label for the kind of work
 //! policy = "most-free"      # how the parent is chosen
+//! float = "type"            # what may differ from one start to the next: parent, type or vendor
 //! display = true            # display='on' in the hostdev
 //! ramfb = true              # ramfb='on' in the hostdev; needs display
 //! ```
 
+mod bounds;
+mod effects;
 mod matching;
 
+pub use bounds::{Bounds, SavedImage, Vendor};
+pub use effects::effects;
 pub use matching::{Fit, Match, candidates};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Framebuffer, Kind, PciId, Policy, Profile, ProfileName, Wish, one_line};
+use crate::model::{Float, Framebuffer, Kind, PciId, Policy, Profile, ProfileName, Wish, one_line};
 
 /// The most bytes a profile file may have.
 pub const MAX_FILE: usize = 64 * 1024;
@@ -76,6 +81,8 @@ struct File {
     class: Option<ProfileName>,
     #[serde(default)]
     policy: Policy,
+    #[serde(default, skip_serializing_if = "Float::is_default")]
+    float: Float,
     #[serde(default)]
     display: bool,
     #[serde(default)]
@@ -115,13 +122,14 @@ pub fn parse(name: ProfileName, text: &str) -> Result<Profile, ProfileError> {
         let line = 1 + text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
         ProfileError::File { line, text: one_line(error.message(), 300) }
     })?;
+    let wish = file.wish()?;
     let profile = Profile {
-        name,
-        wish: file.wish()?,
         class: file.class,
         policy: file.policy,
+        float: file.float,
         display: file.display,
         ramfb: file.ramfb,
+        ..Profile::new(name, wish)
     };
     validate(&profile)?;
     Ok(profile)
@@ -136,6 +144,7 @@ pub fn print(profile: &Profile) -> String {
         vf: None,
         class: profile.class.clone(),
         policy: profile.policy,
+        float: profile.float,
         display: profile.display,
         ramfb: profile.ramfb,
     };

@@ -1,7 +1,9 @@
 //! The service's life: open, recover, listen, say ready, serve, stop.
 
+mod restorer;
+
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -12,10 +14,10 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::api::{self, SocketError};
 use crate::config::{Config, ConfigError, Paths};
 use crate::desk::Desk;
-use crate::engine::{Engine, OpenError};
-use crate::libvirt::Link;
+use crate::engine::{Engine, OpenError, Starting};
+use crate::libvirt::{self, Link};
 use crate::model::{Kind, Refusal};
-use crate::uevent;
+use restorer::{News, Ready};
 
 /// Why the service did not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -84,20 +86,23 @@ fn run(paths: &Paths) -> Result<(), ServiceError> {
     signals.thread_block().map_err(ServiceError::Signals)?;
     let config = Config::load(paths)?;
     let engine = Engine::open(paths, &config)?;
+    let (stop, stopping) = tokio::sync::oneshot::channel();
+    let (news, told) = std::sync::mpsc::channel();
+    wait_for_signal(signals, stop, news.clone())?;
     engine.recover().map_err(ServiceError::Recover)?;
-    let (restorer, first_round) = Restorer::start(&engine)?;
-    if !paths.is_rehearsal() {
-        hear_kernel(&engine, restorer)?;
-    }
-    if first_round.recv_timeout(Restorer::BEFORE_READY).is_err() {
-        tracing::warn!("restoring VFs takes long, going on without waiting for it");
+    engine.expect_starts(starting(paths));
+    restorer::start(&engine, paths, news)?;
+    if restorer::wait_ready(&engine, &told, Duration::from_secs(config.boot.wait_s.into())) == Ready::Stopped
+    {
+        tracing::info!("stopping before the service was ready; what is under way in the kernel goes on");
+        engine.flush();
+        return Ok(());
     }
     let (link, events) = Link::start(paths.libvirt_uri()).map_err(ServiceError::Thread)?;
     let desk = Desk::new(engine.clone(), link);
     keep_flushing(&engine)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(ServiceError::Thread)?;
-    let stopping = wait_for_signal(signals)?;
     runtime.block_on(async {
         let listener = api::listen(paths)?;
         let watcher = desk.clone();
@@ -107,6 +112,9 @@ fn run(paths: &Paths) -> Result<(), ServiceError> {
         }
         let thread = std::thread::Builder::new().name("watcher".to_owned());
         thread.spawn(move || watcher.watch(&events)).map_err(ServiceError::Thread)?;
+        let pointer = desk.clone();
+        let thread = std::thread::Builder::new().name("pointer".to_owned());
+        thread.spawn(move || pointer.keep_pointing()).map_err(ServiceError::Thread)?;
         tracing::info!(socket = %paths.socket().display(), "ready");
         let stop = async move { stopping.await.unwrap_or_default() };
         api::serve(listener, desk, paths, stop).await.map_err(ServiceError::from)
@@ -116,75 +124,6 @@ fn run(paths: &Paths) -> Result<(), ServiceError> {
     // A request that still waits for the kernel must not keep the service from ending.
     runtime.shutdown_background();
     Ok(())
-}
-
-/// Restores remembered VF counts: once before the service is ready, then whenever the host changed while
-/// some are still wanted.
-struct Restorer {
-    changes: Sender<()>,
-}
-
-impl Restorer {
-    /// libvirt waits behind us at boot, and with it every domain: no longer than this.
-    const BEFORE_READY: Duration = Duration::from_secs(45);
-    /// Events come in bursts while a PF makes its VFs.
-    const GATHER: Duration = Duration::from_millis(300);
-
-    /// Starts the thread; the receiver tells when its first round is over.
-    fn start(engine: &Engine) -> Result<(Self, Receiver<()>), ServiceError> {
-        let (changes, wake) = mpsc::channel();
-        let (done, first) = mpsc::channel();
-        let engine = engine.clone();
-        let thread = std::thread::Builder::new().name("restorer".to_owned());
-        let spawned = thread.spawn(move || {
-            Self::round(&engine);
-            done.send(()).unwrap_or_default();
-            while wake.recv().is_ok() {
-                while wake.recv_timeout(Self::GATHER).is_ok() {}
-                Self::round(&engine);
-            }
-        });
-        spawned.map(|_| (Self { changes }, first)).map_err(ServiceError::Thread)
-    }
-
-    fn round(engine: &Engine) {
-        if let Err(refusal) = engine.restore() {
-            tracing::warn!(error = %refusal, "VFs of the last boot are not restored now, trying again when the host changes");
-        }
-    }
-
-    fn look_again(&self) {
-        self.changes.send(()).unwrap_or_default();
-    }
-}
-
-/// Kernel events only make the next reading fresh; a listener that cannot be had costs freshness, not function.
-fn hear_kernel(engine: &Engine, restorer: Restorer) -> Result<(), ServiceError> {
-    let listener = match uevent::Listener::open() {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::warn!(%error, "kernel events cannot be heard, readings may be up to 5 s old");
-            return Ok(());
-        }
-    };
-    let engine = engine.clone();
-    let thread = std::thread::Builder::new().name("uevents".to_owned());
-    let spawned = thread.spawn(move || {
-        loop {
-            match listener.next() {
-                Ok(event) if uevent::concerns_us(&event) => {
-                    engine.host_changed();
-                    restorer.look_again();
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "kernel events are no longer heard, readings may be up to 5 s old");
-                    return;
-                }
-            }
-        }
-    });
-    spawned.map(drop).map_err(ServiceError::Thread)
 }
 
 /// Deferred closes reach the disk within a second, several together.
@@ -204,13 +143,24 @@ fn keep_flushing(engine: &Engine) -> Result<(), ServiceError> {
     spawned.map(drop).map_err(ServiceError::Thread)
 }
 
-fn wait_for_signal(signals: SigSet) -> Result<tokio::sync::oneshot::Receiver<()>, ServiceError> {
-    let (stop, stopping) = tokio::sync::oneshot::channel();
+/// Tells the waiting start and the serving loop, whichever is there, that the service shall end.
+fn wait_for_signal(
+    signals: SigSet,
+    stop: tokio::sync::oneshot::Sender<()>,
+    news: Sender<News>,
+) -> Result<(), ServiceError> {
     let thread = std::thread::Builder::new().name("signals".to_owned());
     let spawned = thread.spawn(move || {
         if signals.wait().is_ok() {
+            news.send(News::Stop).unwrap_or_default();
             stop.send(()).unwrap_or_default();
         }
     });
-    spawned.map(|_| stopping).map_err(ServiceError::Thread)
+    spawned.map(drop).map_err(ServiceError::Thread)
+}
+
+/// libvirt is not asked which domains it will start: its files say so.
+fn starting(paths: &Paths) -> Vec<Starting> {
+    let domains = libvirt::autostart(paths.root());
+    domains.into_iter().map(|(domain, devices)| Starting { domain, devices }).collect()
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -35,7 +37,14 @@ pub enum Event {
 /// The socket that hears the kernel's announcements.
 #[derive(Debug)]
 pub struct Listener {
-    socket: OwnedFd,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Kernel(OwnedFd),
+    /// Messages in the kernel's form, from whoever plays the kernel.
+    Rehearsal(UnixDatagram),
 }
 
 impl Listener {
@@ -55,7 +64,22 @@ impl Listener {
             let _ = setsockopt(&socket, sockopt::RcvBuf, &BUFFER_BYTES);
         }
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP))?;
-        Ok(Self { socket })
+        Ok(Self { source: Source::Kernel(socket) })
+    }
+
+    /// Opens a socket at `path` instead, for a rehearsal: each datagram is a message as the kernel sends it.
+    ///
+    /// # Errors
+    /// When the socket cannot be made there.
+    pub fn rehearse(path: &Path) -> io::Result<Self> {
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self { source: Source::Rehearsal(UnixDatagram::bind(path)?) })
     }
 
     /// Waits for the next announcement. Messages that are not the kernel's or make no sense are skipped.
@@ -65,7 +89,17 @@ impl Listener {
     pub fn next(&self) -> io::Result<Event> {
         let mut buffer = [0u8; MESSAGE_BYTES];
         loop {
-            match recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
+            let socket = match &self.source {
+                Source::Kernel(socket) => socket,
+                Source::Rehearsal(socket) => {
+                    let length = socket.recv(&mut buffer)?;
+                    match parse(&buffer[..length]) {
+                        Some(event) => return Ok(event),
+                        None => continue,
+                    }
+                }
+            };
+            match recvfrom::<NetlinkAddr>(socket.as_raw_fd(), &mut buffer) {
                 Err(Errno::ENOBUFS) => return Ok(Event::Overflow),
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
@@ -83,12 +117,16 @@ impl Listener {
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        match &self.source {
+            Source::Kernel(socket) => socket.as_fd(),
+            Source::Rehearsal(socket) => socket.as_fd(),
+        }
     }
 }
 
 /// Reads `action@devpath\0KEY=VALUE\0…`. `None` when there is no such head.
-fn parse(message: &[u8]) -> Option<Event> {
+#[must_use]
+pub fn parse(message: &[u8]) -> Option<Event> {
     let mut fields = message.split(|byte| *byte == 0).map(String::from_utf8_lossy);
     let head = fields.next()?;
     let (action, devpath) = head.split_once('@')?;
@@ -113,6 +151,29 @@ pub fn concerns_us(event: &Event) -> bool {
                 || properties.contains_key("MDEV_STATE")
         }
     }
+}
+
+/// Returns whether a parent may have come, gone or changed because of this event: a PCI function, a device
+/// that says that it offers mdev types, or anything after messages were lost. Slices alone are none.
+#[must_use]
+pub fn concerns_parents(event: &Event) -> bool {
+    match event {
+        Event::Overflow => true,
+        Event::Device { properties, .. } => {
+            properties.get("SUBSYSTEM").is_some_and(|name| name == "pci")
+                || properties.contains_key("MDEV_STATE")
+        }
+    }
+}
+
+/// Returns the device, by its name in sysfs, to which a driver was bound by this event, or that registered as a
+/// parent of mediated devices.
+#[must_use]
+pub fn renewed_device(event: &Event) -> Option<&str> {
+    let Event::Device { action, devpath, properties } = event else { return None };
+    let is_pci = properties.get("SUBSYSTEM").is_some_and(|name| name == "pci");
+    let registered = properties.get("MDEV_STATE").is_some_and(|state| state == "registered");
+    ((action == "bind" && is_pci) || registered).then(|| devpath.rsplit('/').next()).flatten()
 }
 
 #[cfg(test)]
@@ -141,6 +202,18 @@ mod tests {
         assert!(about("pci") && about("mdev") && about("vfio"));
         assert!(!about("block") && !about("net"));
         assert!(concerns_us(&Event::Overflow));
+    }
+
+    #[test]
+    fn a_device_is_renewed_by_its_driver_and_by_registering_as_a_parent() {
+        let of =
+            |message: &str| renewed_device(&parse(message.as_bytes()).expect("an event")).map(str::to_owned);
+        let pf = "/devices/pci0000:00/0000:00:04.0/0000:01:00.0";
+        assert_eq!(of(&format!("bind@{pf}\0SUBSYSTEM=pci\0")).as_deref(), Some("0000:01:00.0"));
+        assert_eq!(of(&format!("add@{pf}\0SUBSYSTEM=pci\0")), None);
+        let mtty = "/devices/virtual/mtty/mtty";
+        assert_eq!(of(&format!("change@{mtty}\0MDEV_STATE=registered\0")).as_deref(), Some("mtty"));
+        assert_eq!(of(&format!("change@{mtty}\0MDEV_STATE=unregistered\0")), None);
     }
 
     #[test]

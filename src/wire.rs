@@ -1,19 +1,25 @@
 //! Requests and answers as they travel over the socket. Version 1, JSON.
 //!
-//! Paths: `GET /v1/gpus`, `GET /v1/status`, `GET /v1/history`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
-//! `GET /v1/profiles/NAME/explain`, `GET|POST /v1/allocations`, `POST /v1/detach`,
-//! `PUT /v1/vfs/PF`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/hook`.
+//! Paths: `GET /v1/gpus`, `GET /v1/status`, `GET /v1/boot-report`, `GET /v1/history`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
+//! `GET /v1/profiles/NAME/explain`, `POST /v1/profiles/NAME/edit`, `GET|POST /v1/allocations`,
+//! `POST /v1/detach`, `POST /v1/start`, `POST /v1/terms`,
+//! `PUT|DELETE /v1/vfs/PF`, `DELETE /v1/vfs`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/adopt`,
+//! `POST /v1/mdevs/UUID/adopt`, `POST /v1/disown`, `POST /v1/rebuild`, `POST /v1/hook`.
 //! A refusal is a [`Refusal`] with the HTTP status of its kind.
 
+mod foreign;
 mod slice_list;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Allocation, AllocationId, Device, DeviceName, DomainUuid, Gpu, GpuId, Holder, MdevTypeId, MdevUuid,
-    Profile, ProfileName, RunId, ScanProblem,
+    Allocation, AllocationId, CapacityMode, Device, DeviceName, DomainUuid, Gpu, GpuId, Holder, MdevTypeId,
+    MdevUuid, PciAddress, Profile, ProfileName, Repoint, RunId, ScanProblem, Terms,
 };
-pub use crate::model::{Candidate, HistoryEntry, HookDevice, Kind, Refusal};
+pub use crate::model::{
+    BootReport, BootStep, Candidate, HistoryEntry, HookDevice, Kind, Progress, Refusal, Restored,
+};
+pub use foreign::{Adopt, AdoptMdev, Adopted, Disown, Drift, DriftKind, Rebuild, Rebuilt};
 pub use slice_list::slices;
 
 /// Whose a slice is.
@@ -26,9 +32,16 @@ pub enum Owner {
         allocation: AllocationId,
         /// The domain's name.
         domain: String,
+        /// Whether it is kept for that domain while it is off.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        guaranteed: bool,
     },
     /// Made by somebody else: shown, counted, never touched.
-    Foreign,
+    Foreign {
+        /// Who made it, where it can be told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        maker: Option<String>,
+    },
     /// Made with `vgpuctl mdev create`, without a domain.
     Handmade,
     /// A VF that nobody was promised.
@@ -79,12 +92,24 @@ pub struct Status {
     pub libvirt_uri: String,
     /// `connected`, `off`, or why not.
     pub libvirt: String,
+    /// The libvirt daemon's version, such as `9.7.0`; `None` before the first connection.
+    #[serde(default)]
+    pub libvirt_version: Option<String>,
     /// NVIDIA's management library: its version, or why it is not there.
     pub nvml: String,
     /// Kernel changes that have not ended, one sentence each.
     pub unfinished: Vec<String>,
     /// Things an admin should know, one sentence each.
     pub warnings: Vec<String>,
+    /// What was brought back in this boot, and what was not; see `GET /v1/boot-report`.
+    #[serde(default)]
+    pub boot: Vec<BootStep>,
+    /// Why nothing is changed until the database is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<String>,
+    /// What of ours was changed by hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<Drift>,
 }
 
 /// Answer of `GET /v1/profiles`.
@@ -138,6 +163,9 @@ pub struct Explanation {
     pub profile: Profile,
     /// Best first.
     pub candidates: Vec<Candidate>,
+    /// What binds the allocation that was asked for, and how to lift it; one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounds: Vec<String>,
 }
 
 /// How an allocation reaches the domain's XML.
@@ -172,6 +200,9 @@ pub struct Allocate {
     /// Say what would happen, change nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// On what terms.
+    #[serde(default, skip_serializing_if = "Terms::is_default")]
+    pub terms: Terms,
 }
 
 /// Answer of `POST /v1/allocations`.
@@ -185,6 +216,63 @@ pub struct Allocated {
     pub xml: Vec<String>,
     /// What an admin should know, one sentence each.
     pub notes: Vec<String>,
+}
+
+/// Body of `POST /v1/terms`. What is left out stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetTerms {
+    /// An allocation's id; or a domain's name or UUID: all of its allocations.
+    pub which: String,
+    /// What is held while the domain is off.
+    #[serde(default)]
+    pub mode: Option<CapacityMode>,
+    /// Whether it starts on one GPU only.
+    #[serde(default)]
+    pub pin: Option<bool>,
+    /// When the VF it names may be exchanged.
+    #[serde(default)]
+    pub repoint: Option<Repoint>,
+    /// Forget what its first start settled.
+    #[serde(default)]
+    pub unsettle: bool,
+}
+
+/// Body of `POST /v1/profiles/NAME/edit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditProfile {
+    /// The profile as the caller saw it: refused when it is another one now.
+    pub was: Profile,
+    /// The profile as it shall be.
+    pub wanted: Profile,
+    /// Say what would happen, change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Answer of `POST /v1/profiles/NAME/edit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edited {
+    /// Whether anything changed.
+    pub change: Change,
+    /// What an admin should know, one sentence each.
+    pub notes: Vec<String>,
+    /// Every allocation that follows the profile, by domain.
+    pub affected: Vec<Affected>,
+}
+
+/// An allocation that follows a changed profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Affected {
+    /// Which.
+    pub allocation: AllocationId,
+    /// Its domain's name.
+    pub domain: String,
+    /// Whether the domain runs; `None` when libvirt did not say.
+    pub running: Option<bool>,
+    /// What changes for it, one clause each; empty when nothing does.
+    pub effects: Vec<String>,
 }
 
 /// Body of `POST /v1/detach`.
@@ -222,6 +310,9 @@ pub enum SliceStatus {
         /// Who.
         holders: Vec<Holder>,
     },
+    /// It is guaranteed and not there: removed by somebody else, or not made again since the host came up. The
+    /// domain's next start makes it.
+    Missing,
     /// A removal or creation has not ended.
     Unfinished {
         /// What, as a sentence.
@@ -245,6 +336,45 @@ pub struct AllocationView {
 pub struct Allocations {
     /// Sorted by domain name, then id.
     pub allocations: Vec<AllocationView>,
+}
+
+/// Body of `POST /v1/start`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// The domain's name or UUID.
+    pub domain: String,
+    /// Say what would happen, change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// An address that was exchanged in a definition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repointed {
+    /// Of which allocation.
+    pub allocation: AllocationId,
+    /// The VF that was named before.
+    pub from: PciAddress,
+    /// The VF that is named now.
+    pub to: PciAddress,
+    /// Why: a clause that follows `from`.
+    pub why: String,
+}
+
+/// Answer of `POST /v1/start`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Whether it was started.
+    pub change: Change,
+    /// Its name.
+    pub domain: String,
+    /// What was exchanged in its definition before.
+    pub repointed: Vec<Repointed>,
+    /// Its slices, where they are.
+    pub allocations: Vec<AllocationView>,
+    /// What an admin should know, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Body of `PUT /v1/vfs/PF`.
@@ -287,6 +417,58 @@ pub enum HookOp {
     Release,
     /// `reconnect begin`: libvirtd restarted and the guest runs.
     Reconnect,
+    /// `restore begin`: a saved guest is about to be resumed; which devices does it get?
+    Restore,
+    /// `migrate begin`: a guest is about to come from another host; the same question.
+    Migrate,
+}
+
+impl HookOp {
+    /// Returns what libvirt calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Started => "started",
+            Self::Release => "release",
+            Self::Reconnect => "reconnect",
+            Self::Restore => "restore",
+            Self::Migrate => "migrate",
+        }
+    }
+
+    /// Returns whether a refusal stops what libvirt is about to do. The others must never: a failure of theirs
+    /// kills a running guest.
+    #[must_use]
+    pub const fn may_refuse(self) -> bool {
+        match self {
+            Self::Prepare | Self::Restore | Self::Migrate => true,
+            Self::Started | Self::Release | Self::Reconnect => false,
+        }
+    }
+}
+
+/// A VF that a resumed guest gets instead of the one that its XML names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanged {
+    /// For which allocation.
+    pub allocation: AllocationId,
+    /// What the XML names.
+    pub from: PciAddress,
+    /// What it must name.
+    pub to: PciAddress,
+}
+
+/// Answer of `POST /v1/hook`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookAnswer {
+    /// Whether anything changed.
+    pub change: Change,
+    /// What changed, one sentence each.
+    pub notes: Vec<String>,
+    /// To `restore` and `migrate`: the addresses to be exchanged in the XML.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exchanges: Vec<Exchanged>,
 }
 
 /// Body of `POST /v1/hook`.

@@ -163,14 +163,19 @@ fn help() {
         "-h",
         "gpus --help",
         "status --help",
+        "boot-report --help",
         "profile --help",
         "profile create --help",
+        "profile edit --help",
         "profile explain --help",
         "attach --help",
         "detach --help",
         "allocations --help",
+        "allocation --help",
+        "allocation set --help",
         "xml --help",
         "vfs set --help",
+        "vfs forget --help",
         "mdev create --help",
     ];
     insta::assert_snapshot!("help", lines.map(|line| show(&host, line)).join("\n"));
@@ -193,8 +198,16 @@ fn wrong_arguments() {
         "xml --profile desk --domain web1 --lease 10",
         "detach web1 --profile desk --allocation 0a1b2c3d",
         "detach web1 --allocation 0A1B2C3D",
+        "attach web1 --profile desk --mode always",
+        "allocation set web1",
+        "allocation set web1 --pin --no-pin",
+        "profile edit desk --type x --framebuffer 4GiB",
+        "profile edit desk --file x --float type",
+        "profile edit desk --display yes",
         "mdev remove 9d4f2f4e",
         "vfs set 0000:41:00.0 -1",
+        "vfs forget",
+        "vfs forget 0000:41:00.0 --all",
     ];
     insta::assert_snapshot!("wrong_arguments", lines.map(|line| show(&host, line)).join("\n"));
     assert!(host.asked().is_empty());
@@ -259,14 +272,50 @@ fn strip_nulls(value: &mut Value) {
 #[test]
 fn status() {
     let well = json!({"version": "0.1.0", "generation": 12, "libvirt_uri": "qemu:///system",
-        "libvirt": "connected", "nvml": "absent: libnvidia-ml.so.1 was not found",
+        "libvirt": "connected", "libvirt_version": "11.3.0", "nvml": "absent: libnvidia-ml.so.1 was not found",
         "unfinished": [], "warnings": []});
     let mut ill = well.clone();
     ill["libvirt"] = json!("cannot connect to qemu:///system: no such file or directory (os error 2)");
     ill["unfinished"] = json!(["remove mdev 9d4f2f4e-0f67-4a4e-8d5e-1f2b3c4d5e6f: under way for 40 s"]);
     ill["warnings"] = json!(["mdevctl autostarts 9d4f2f4e-0f67-4a4e-8d5e-1f2b3c4d5e6f as well"]);
-    let text = [show(&answering(well), "status"), show(&answering(ill), "status")].join("\n");
+    ill["boot"] = json!(steps());
+    ill["drift"] = json!([{"kind": "vf_count", "object": "0000:01:00.0", "domain": null, "allocation": null,
+        "text": "0000:01:00.0 has 2 VFs, 4 were set: changed by hand",
+        "fix": "vgpuctl vfs set 0000:01:00.0 4 brings them back"}]);
+    let mut shut = well.clone();
+    shut["read_only"] = json!("database /var/lib/vgpud/vgpud.db is damaged: malformed");
+    let text = [well, ill, shut].map(|body| show(&answering(body), "status")).join("\n");
     insta::assert_snapshot!("status", text);
+}
+
+/// A step of each state.
+fn steps() -> Value {
+    let pf = "pci:0000:01:00.0/8086:10c9/8086:a02b";
+    json!([
+        {"step": "vfs", "gpu": pf, "place": "0000:01:00.0", "wanted": "3 VFs", "found": "3 VFs",
+            "state": "done", "took_ms": 1840},
+        {"step": "binding", "gpu": pf, "place": "0000:01:00.0", "wanted": "3 VFs on VFIO",
+            "found": "1 on VFIO", "state": "working", "took_ms": 2100},
+        {"step": "vfs", "gpu": "pci:0000:02:00.0/8086:10c9/8086:a02b", "place": "0000:02:00.0",
+            "wanted": "2 VFs", "found": "0 VFs", "state": "failed", "why": "cannot set 2 VFs: EIO", "took_ms": 65_000},
+        {"step": "slice", "allocation": "0a1b2c3d", "gpu": "virtual:mtty", "place": "virtual:mtty",
+            "wanted": "mtty-1 of domain web1", "found": "nothing", "state": "waiting",
+            "waits_for": "the device virtual:mtty, which is not here (yet)", "took_ms": 65_000},
+        {"step": "start", "domain": "11111111-1111-4111-8111-111111111111", "place": "domain web2",
+            "wanted": "a place for 1 slice", "found": "0 slices", "state": "left",
+            "why": "VF 0000:02:10.0 does not exist, and no remembered count is to come", "took_ms": 0},
+    ])
+}
+
+#[test]
+fn boot_report() {
+    let mut report = json!({"boot_id": "dbbead2f-3f40-4771-8bdf-6e167b898823", "began_at": 1_790_000_000,
+        "ready_ms": null, "gave_up": [], "steps": []});
+    let none = show(&answering(report.clone()), "boot-report");
+    report["ready_ms"] = json!(60_120);
+    report["gave_up"] = json!(["mtty-1 of domain web1 on virtual:mtty: waiting for the device"]);
+    report["steps"] = steps();
+    insta::assert_snapshot!("boot_report", [none, show(&answering(report), "boot-report")].join("\n"));
 }
 
 #[test]
@@ -343,6 +392,78 @@ fn allocate_requests_say_how_the_slice_reaches_the_domain() {
 }
 
 #[test]
+fn terms_are_sent_as_they_were_said() {
+    let terms = json!({"mode": "guaranteed", "pin": true, "repoint": "never"});
+    for line in [
+        "attach web1 --profile desk --mode guaranteed --pin --repoint never",
+        "xml --domain web1 --profile desk --mode guaranteed --pin --repoint never",
+    ] {
+        let host = answering(allocated("done"));
+        show(&host, line);
+        let sent: Value = serde_json::from_str(&asked(&host).body).expect("JSON");
+        assert_eq!(sent["terms"], terms, "{line}");
+    }
+    let lines = [
+        ("allocation set web1 --mode on-start --no-pin", json!(["on-start", false, null, false])),
+        ("allocation set 0a1b2c3d --pin --repoint on-refusal", json!([null, true, "on-refusal", false])),
+        ("allocation unsettle web1", json!([null, null, null, true])),
+    ];
+    for (line, wanted) in lines {
+        let host = answering(json!({"change": "done", "notes": []}));
+        show(&host, line);
+        let asked = asked(&host);
+        assert_eq!(asked.line, "POST /v1/terms");
+        let sent: Value = serde_json::from_str(&asked.body).expect("JSON");
+        assert_eq!(json!([sent["mode"], sent["pin"], sent["repoint"], sent["unsettle"]]), wanted, "{line}");
+    }
+}
+
+#[test]
+fn changed_terms_and_profiles_say_who_is_affected() {
+    let notes = json!(["allocation 0a1b2c3d of domain web1: guaranteed", "its slice is kept on mtty"]);
+    let set = answering(json!({"change": "done", "notes": notes}));
+    let set = show(&set, "allocation set web1 --mode guaranteed");
+    let affected = json!([
+        {"allocation": "00000001", "domain": "web1", "running": true,
+         "effects": ["sticky: stays type nvidia-557, settled at its first start"]},
+        {"allocation": "00000002", "domain": "web2", "running": false,
+         "effects": ["next start: framebuffer 4GiB (nvidia-558)", "its guaranteed slice was made anew"]},
+        {"allocation": "00000003", "domain": "web3", "running": null, "effects": []},
+    ]);
+    let edited = |change: &str| {
+        let answer = json!({"change": change, "notes": ["1 parent can serve it now"], "affected": affected});
+        Host::with(move |_, asked| match asked.line.starts_with("GET") {
+            true => Act::Answer(200, profile("desk").to_string()),
+            false => Act::Answer(200, answer.to_string()),
+        })
+    };
+    let done = show(&edited("done"), "profile edit desk --framebuffer 4GiB --float type");
+    let dry = show(&edited("planned"), "profile edit desk --no-class --display off --dry-run");
+    let nothing = show(&edited("done"), "profile edit desk");
+    let absurd = show(&edited("done"), "profile edit desk --vf 8086:10ca");
+    let bound = answering(json!({"profile": profile("desk"), "candidates": [], "bounds":
+        ["allocation 0a1b2c3d is pinned to GPU pci:a", "vgpuctl allocation set 0a1b2c3d --no-pin lets it start on any GPU"]}));
+    let bound = show(&bound, "profile explain desk --allocation 0a1b2c3d");
+    insta::assert_snapshot!("terms", [set, done, dry, nothing, absurd, bound].join("\n"));
+}
+
+#[test]
+fn an_edit_sends_the_profile_as_it_was_and_as_it_shall_be() {
+    let host = Host::with(|_, asked| match asked.line.starts_with("GET") {
+        true => Act::Answer(200, profile("desk").to_string()),
+        false => Act::Answer(200, json!({"change": "done", "notes": [], "affected": []}).to_string()),
+    });
+    show(&host, "profile edit desk --type nvidia-558 --float vendor --display off --dry-run");
+    let sent = host.asked();
+    let lines: Vec<&str> = sent.iter().map(|one| one.line.as_str()).collect();
+    assert_eq!(lines, ["GET /v1/profiles/desk", "POST /v1/profiles/desk/edit"]);
+    let body: Value = serde_json::from_str(&sent[1].body).expect("JSON");
+    let wanted = json!({"name": "desk", "wish": {"type": "nvidia-558"}, "class": "graphics",
+                        "policy": "most-free", "float": "vendor", "display": false, "ramfb": false});
+    assert_eq!(body, json!({"was": profile("desk"), "wanted": wanted, "dry_run": true}));
+}
+
+#[test]
 fn xml_prints_only_xml_on_stdout() {
     insta::assert_snapshot!("xml", show(&answering(allocated("done")), "xml -p desk -d web1"));
 }
@@ -355,7 +476,10 @@ fn allocations() {
     let answer = json!({"allocations": [
         allocation("00000001", "attached", Value::Null,
                    json!({"status": "in_use", "parent": "0000:41:00.4", "holders": holders})),
-        allocation("00000002", "attached", Value::Null, json!({"status": "ready", "parent": "mtty"})),
+        allocation("00000002", "attached", Value::Null,
+                   json!({"status": "ready", "parent": "mtty", "terms": {"mode": "guaranteed", "pin": true}})),
+        allocation("00000005", "attached", Value::Null,
+                   json!({"status": "missing", "terms": {"mode": "guaranteed"}})),
         allocation("00000003", "leased", json!(1),
                    json!({"status": "unfinished", "what": "remove mdev: under way for 40 s"})),
         other,
@@ -365,6 +489,55 @@ fn allocations() {
     let by_uuid = show(&answering(answer), "allocations --domain 22222222-2222-3333-4444-555555555555");
     let none = show(&answering(json!({"allocations": []})), "allocations");
     insta::assert_snapshot!("allocations", [all, by_name, by_uuid, none].join("\n"));
+}
+
+#[test]
+fn adopt_and_disown() {
+    let body = |change: &str| {
+        json!({"change": change, "notes": ["mdevctl still defines it"],
+               "allocations": [allocation("0a1b2c3d", "attached", Value::Null, json!({"status": "reserved"}))]})
+    };
+    let host = answering(body("done"));
+    let done = show(&host, "adopt web1 --profile desk");
+    assert_eq!(
+        asked(&host),
+        Asked {
+            line: "POST /v1/adopt".into(),
+            body: r#"{"domain":"web1","profile":"desk","device":null,"dry_run":false}"#.into()
+        }
+    );
+    let planned = show(&answering(body("planned")), "adopt web1 --dry-run");
+    let host = answering(json!({"change": "done", "notes": []}));
+    let mdev = show(&host, &format!("adopt --uuid {UUID}"));
+    assert_eq!(asked(&host).line, format!("POST /v1/mdevs/{UUID}/adopt"));
+    let host = answering(json!({"change": "planned", "notes": ["it is foreign"]}));
+    let disowned = show(&host, "disown 0a1b2c3d --dry-run");
+    assert_eq!(asked(&host).body, r#"{"allocation":"0a1b2c3d","mdev":null,"dry_run":true}"#);
+    let wrong = ["adopt", "adopt web1 --rebuild", "adopt --uuid 7", "disown web1"]
+        .map(|line| show(&Host::new(), line));
+    insta::assert_snapshot!(
+        "adopt_and_disown",
+        [[done, planned, mdev, disowned].join("\n"), wrong.join("\n")].join("\n")
+    );
+}
+
+#[test]
+fn rebuild() {
+    let some = json!({"change": "planned", "notes": ["4 VFs of 0000:01:00.0 are remembered for the next boot"],
+        "allocations": [allocation("0a1b2c3d", "attached", Value::Null, json!({"status": "reserved"}))],
+        "profiles": [{"name": "recovered-nvidia-558", "wish": {"type": "nvidia-558"}}],
+        "left_out": ["allocation 00000001 of domain web2: its type cannot be told"], "set_aside": null});
+    let host = answering(some.clone());
+    let planned = show(&host, "adopt --rebuild --dry-run");
+    assert_eq!(asked(&host), Asked { line: "POST /v1/rebuild".into(), body: r#"{"dry_run":true}"#.into() });
+    let mut done = some;
+    done["change"] = json!("done");
+    done["set_aside"] = json!("/var/lib/vgpud/vgpud.db.damaged-1790000000");
+    let empty = json!({"change": "done", "notes": [], "allocations": [], "profiles": [], "left_out": [],
+        "set_aside": null});
+    let (done, empty) =
+        (show(&answering(done), "adopt --rebuild"), show(&answering(empty), "adopt --rebuild"));
+    insta::assert_snapshot!("rebuild", [planned, done, empty].join("\n"));
 }
 
 #[test]

@@ -11,6 +11,10 @@
 #[cfg(test)]
 mod support;
 
+#[cfg(test)]
+#[path = "crash/foreign.rs"]
+mod foreign;
+
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,6 +68,12 @@ const OPERATIONS: &[Operation] = &[
         check: vfs_set,
     },
     Operation {
+        name: "vfs forget",
+        arrange: with_vfs,
+        act: |w| drop(w.ctl("vfs forget 0000:01:00.0")),
+        check: vfs_forgotten,
+    },
+    Operation {
         name: "mdev create",
         arrange: profiled,
         act: |w| drop(w.ctl("mdev create mdpy mdpy-hd --uuid cccccccc-0000-4000-8000-000000000001")),
@@ -98,6 +108,25 @@ const MORE: &[Operation] = &[
         check: unplugged,
     },
     Operation {
+        name: "re-pointing after a refused start",
+        arrange: with_vf_and_another,
+        act: |w| {
+            taken(w);
+            drop(w.start("web1"));
+            repointed(w);
+        },
+        check: repointed_and_starts,
+    },
+    Operation {
+        name: "re-pointing for vgpuctl start",
+        arrange: with_vf_and_another,
+        act: |w| {
+            taken(w);
+            drop(w.ctl("start web1"));
+        },
+        check: repointed_and_starts,
+    },
+    Operation {
         name: "mdev remove",
         arrange: with_handmade,
         act: |w| drop(w.ctl("mdev remove cccccccc-0000-4000-8000-000000000001")),
@@ -105,12 +134,48 @@ const MORE: &[Operation] = &[
     },
 ];
 
+/// Promises on terms: a guaranteed slice outlives its runs.
+const TERMS: &[Operation] = &[
+    Operation {
+        name: "attach --mode guaranteed",
+        arrange: profiled,
+        act: |w| drop(w.ctl("attach web1 --profile small --mode guaranteed")),
+        check: guaranteed,
+    },
+    Operation {
+        name: "attach --mode guaranteed of a VF",
+        arrange: with_nic,
+        act: |w| drop(w.ctl("attach web1 --profile nic --mode guaranteed")),
+        check: vf_guaranteed,
+    },
+    Operation {
+        name: "stop of a guaranteed domain",
+        arrange: running_guaranteed,
+        act: |w| w.stop("web1"),
+        check: kept,
+    },
+    Operation {
+        name: "allocation set --mode guaranteed",
+        arrange: with_slice,
+        act: |w| drop(w.ctl("allocation set web1 --mode guaranteed")),
+        check: set_guaranteed,
+    },
+    Operation {
+        name: "allocation set --mode on-start",
+        arrange: with_guaranteed,
+        act: |w| drop(w.ctl("allocation set web1 --mode on-start")),
+        check: set_on_start,
+    },
+    Operation {
+        name: "profile edit with a guaranteed slice",
+        arrange: with_guaranteed,
+        act: |w| drop(w.ctl("profile edit small --type mtty-2")),
+        check: renewed,
+    },
+];
+
 /// A guest that runs through everything, and whose slice must never be touched.
 const BYSTANDER: &str = "web0";
-
-fn operations() -> impl Iterator<Item = &'static Operation> {
-    OPERATIONS.iter().chain(MORE)
-}
 
 fn profiled(world: &mut World) {
     world.ok("profile create small --type mtty-1");
@@ -140,10 +205,54 @@ fn with_vfs(world: &mut World) {
     world.ok("vfs set 0000:01:00.0 4");
 }
 
-fn with_vf(world: &mut World) {
+fn with_nic(world: &mut World) {
     with_vfs(world);
     world.ok("profile create nic --vf 8086:10ca");
+}
+
+fn with_vf(world: &mut World) {
+    with_nic(world);
     world.ok("attach web1 --profile nic");
+}
+
+/// Two VFs on two PFs, the first of which web1 names.
+fn with_vf_and_another(world: &mut World) {
+    profiled(world);
+    world.ok("vfs set 0000:01:00.0 1");
+    world.ok("profile create nic --vf 8086:10ca");
+    world.ok("attach web1 --profile nic");
+    world.ok("vfs set 0000:02:00.0 1");
+}
+
+/// Somebody opens the VF that web1 names.
+fn taken(world: &mut World) {
+    assert!(world.host.hold("0000:01:10.0", "foreigner", 77));
+}
+
+/// Waits until web1 and the ledger name the other VF; a service that died in between does it when it is back.
+fn repointed(world: &mut World) {
+    let moved = || (world.devices("web1") == ["0000:02:10.0"]).then_some(());
+    support::world::wait("web1 names the other VF", moved);
+    let settled = || {
+        // It may be dead at this moment.
+        let all: serde_json::Value = serde_json::from_slice(&world.ctl("allocations -o json").stdout).ok()?;
+        let own = all["allocations"].as_array()?.iter().find(|one| one["domain"]["name"] == "web1")?;
+        (own["device"]["vf"] == "0000:02:10.0" && own["pointing"]["next"].is_null()).then_some(())
+    };
+    support::world::wait("the ledger agrees with the XML", settled);
+}
+
+fn repointed_and_starts(world: &mut World) {
+    if is_running(world, "web1") {
+        // It was started without a hook, as the directory that plays libvirt does here.
+        world.forget_running("web1");
+    }
+    repointed(world);
+    let owned = std::fs::read_to_string(world.host.root().join("run/vgpud/owned")).expect("a list");
+    assert!(owned.contains("0000:02:10.0"), "{owned}");
+    world.start("web1").expect("plain virsh start works");
+    world.stop("web1");
+    world.settles_to(&slices_of(world, &[BYSTANDER]), "after re-pointing");
 }
 
 fn running_with_vf(world: &mut World) {
@@ -164,6 +273,16 @@ fn runs_plugged(world: &mut World) {
 fn with_handmade(world: &mut World) {
     profiled(world);
     world.ok("mdev create mdpy mdpy-hd --uuid cccccccc-0000-4000-8000-000000000001");
+}
+
+fn with_guaranteed(world: &mut World) {
+    profiled(world);
+    world.ok("attach web1 --profile small --mode guaranteed");
+}
+
+fn running_guaranteed(world: &mut World) {
+    with_guaranteed(world);
+    world.start("web1").expect("its own slice");
 }
 
 fn slices_of(world: &World, domains: &[&str]) -> Vec<String> {
@@ -243,6 +362,18 @@ fn vfs_set(world: &mut World) {
     }
 }
 
+fn vfs_forgotten(world: &mut World) {
+    world.settles_to(&slices_of(world, &[BYSTANDER]), "after a forgetting that was cut short");
+    world.ok("vfs forget 0000:01:00.0");
+    assert!(world.ok("vfs forget 0000:01:00.0").contains("nothing to change"));
+    let gpus = world.json("gpus");
+    let pf =
+        gpus["gpus"].as_array().expect("list").iter().find(|gpu| gpu["name"] == "0000:01:00.0").expect("PF");
+    assert_eq!(pf["sriov"]["autoprobe"], true, "as it was before the first change");
+    let vfs = pf["sriov"]["vfs"].as_array().expect("VFs");
+    assert!(vfs.len() == 4 && vfs.iter().all(|vf| vf["driver"] == "vfio-pci"), "they stay: {pf}");
+}
+
 /// What the service says of web1's slice: reserved, ready or in use.
 fn slice_status(world: &World) -> String {
     let all = world.json("allocations");
@@ -284,6 +415,54 @@ fn unplugged(world: &mut World) {
     support::world::wait("the promise is gone", || allocations_of(world, "web1").is_empty().then_some(()));
     assert_eq!(world.devices("web1"), Vec::<String>::new());
     world.settles_to(&slices_of(world, &[BYSTANDER]), "after the unplug");
+}
+
+fn guaranteed(world: &mut World) {
+    world.ok("attach web1 --profile small --mode guaranteed");
+    let allocations = allocations_of(world, "web1");
+    assert_eq!(allocations.len(), 1, "one promise, however often it was asked for: {allocations:?}");
+    kept(world);
+}
+
+/// The slice is there, and stays through a run.
+fn kept(world: &mut World) {
+    let both = slices_of(world, &[BYSTANDER, "web1"]);
+    assert_eq!(both.len(), 2, "{}", world.xml("web1"));
+    world.settles_to(&both, "guaranteed");
+    assert_eq!(slice_status(world), "ready");
+    world.start("web1").expect("its own slice");
+    world.stop("web1");
+    world.settles_to(&both, "guaranteed after a run");
+}
+
+fn vf_guaranteed(world: &mut World) {
+    world.ok("attach web1 --profile nic --mode guaranteed");
+    assert_eq!(allocations_of(world, "web1").len(), 1);
+    assert_eq!(slice_status(world), "ready");
+    world.start("web1").expect("its own VF");
+    world.stop("web1");
+    assert_eq!(slice_status(world), "ready");
+}
+
+fn set_guaranteed(world: &mut World) {
+    world.ok("allocation set web1 --mode guaranteed");
+    kept(world);
+}
+
+fn set_on_start(world: &mut World) {
+    world.ok("allocation set web1 --mode on-start");
+    world.settles_to(&slices_of(world, &[BYSTANDER]), "nothing is held any more");
+    world.start("web1").expect("room for one more");
+    world.stop("web1");
+    world.settles_to(&slices_of(world, &[BYSTANDER]), "after a run");
+}
+
+fn renewed(world: &mut World) {
+    world.ok("profile edit small --type mtty-2");
+    world.start("web1").expect("what its profile asks for now, or asked for before");
+    world.stop("web1");
+    world.settles_to(&slices_of(world, &[BYSTANDER, "web1"]), "guaranteed after a run");
+    assert_eq!(slice_status(world), "ready");
 }
 
 fn handmade_gone(world: &mut World) {
@@ -342,6 +521,99 @@ fn visit(operation: &Operation, at: u64) -> bool {
     died
 }
 
+// Bringing back after a boot: no bystander can run through a reboot -----------------------------------
+
+const PF: &str = "0000:01:00.0";
+
+/// A host that has just booted, with a count and a guaranteed slice to bring back.
+fn booted() -> World {
+    let mut world = World::new(HostSpec::lab());
+    world.host.put("etc/vgpud/vgpud.toml", "[devices]\ninclude = [\"8086:10c9\"]\n");
+    world.serve();
+    world.ok(&format!("vfs set {PF} 3"));
+    world.ok("profile create small --type mtty-1");
+    world.define("web1", 11);
+    world.ok("attach web1 --profile small --mode guaranteed");
+    world.stop_service();
+    world.host.reboot();
+    world
+}
+
+/// Everything is back, by itself, and was brought back without a way through 0 VFs.
+fn restored(world: &World, when: &str) {
+    for (kind, place) in [("vfs", PF), ("binding", PF), ("slice", "mtty")] {
+        world.wait_step(kind, place, "done");
+    }
+    world.settles_to(&world.devices("web1"), when);
+    let gpus = world.json("gpus");
+    let pf = gpus["gpus"].as_array().expect("list").iter().find(|gpu| gpu["name"] == PF).expect("PF");
+    let vfs = pf["sriov"]["vfs"].as_array().expect("VFs");
+    let bound = vfs.iter().filter(|vf| vf["driver"] == "vfio-pci").count();
+    assert_eq!((vfs.len(), bound), (3, 3), "{when}");
+    let writes = world.host.writes();
+    let none = writes.iter().find(|write| write.path.ends_with("sriov_numvfs") && write.value.trim() == "0");
+    assert_eq!(none, None, "{when}: never through 0 VFs");
+    assert_eq!(allocations_of(world, "web1").len(), 1);
+}
+
+fn count_restore() -> u64 {
+    let mut world = booted();
+    let log = world.host.root().join("var/crash.log");
+    world.rehearse(&Rehearsal { crash_at: None, log: Some(log.clone()) });
+    restored(&world, "without a crash");
+    world.stop_service();
+    let text = std::fs::read_to_string(log).expect("crash points");
+    let last = text.lines().last().and_then(|line| line.split(' ').next()).expect("at least one");
+    last.parse().expect("a number")
+}
+
+/// Dies at one point of the restore; the service, or with a power cut the whole host, comes back.
+fn visit_restore(at: u64, power_cut: bool) -> bool {
+    let mut world = booted();
+    world.begin(&Rehearsal { crash_at: Some(at), log: None });
+    if power_cut {
+        support::world::wait("it died, or has everything back", || {
+            (world.deaths() > 0 || world.answers()).then_some(())
+        });
+        let died = world.deaths() > 0;
+        world.lose_power();
+        world.serve();
+        restored(&world, &format!("power cut at {at}"));
+        return died;
+    }
+    let died = world.come_back();
+    restored(&world, &format!("killed at {at}"));
+    died
+}
+
+#[test]
+fn a_kill_or_a_power_cut_at_any_write_of_a_restore_loses_nothing() {
+    let count = count_restore();
+    assert!(count >= 8, "a restore has {count} crash points, which is too few to be true");
+    say(&format!("restore: {count} crash points, each with a kill and with a power cut"));
+    let points: Vec<(u64, bool)> = (1..=count).flat_map(|at| [(at, false), (at, true)]).collect();
+    let next = AtomicUsize::new(0);
+    let (failures, kills) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while let Some((at, power_cut)) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    match std::panic::catch_unwind(|| visit_restore(*at, *power_cut)) {
+                        Ok(died) => drop(kills.fetch_add(usize::from(died), Ordering::SeqCst)),
+                        Err(_) => {
+                            failures.lock().expect("lock").push(format!("{at}, power cut: {power_cut}"))
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (failures, kills) = (failures.into_inner().expect("lock"), kills.into_inner());
+    say(&format!("{} crash points of a restore visited, {kills} kills", points.len()));
+    assert!(kills * 10 >= points.len() * 7, "only {kills} of {} points were reached", points.len());
+    assert!(failures.is_empty(), "failed: {failures:?}");
+}
+
 /// Prints a line that is seen also when the test passes: the harness keeps `println!` for failures.
 fn say(line: &str) {
     writeln!(std::io::stdout(), "{line}").expect("stdout is open");
@@ -349,8 +621,17 @@ fn say(line: &str) {
 
 #[test]
 fn a_kill_at_any_write_leaks_nothing_and_loses_nothing() {
+    kill_everywhere(&OPERATIONS.iter().chain(MORE).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_kill_at_any_write_loses_no_guaranteed_slice() {
+    kill_everywhere(&TERMS.iter().collect::<Vec<_>>());
+}
+
+fn kill_everywhere(operations: &[&Operation]) {
     let mut points: Vec<(usize, u64)> = Vec::new();
-    for (index, operation) in operations().enumerate() {
+    for (index, operation) in operations.iter().enumerate() {
         let count = count(operation);
         assert!(count >= 4, "{} has {count} crash points, which is too few to be true", operation.name);
         say(&format!("{}: {count} crash points", operation.name));
@@ -363,7 +644,7 @@ fn a_kill_at_any_write_leaks_nothing_and_loses_nothing() {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 while let Some((index, at)) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let operation = operations().nth(*index).expect("an operation");
+                    let operation = operations[*index];
                     let visited = std::panic::catch_unwind(|| visit(operation, *at));
                     match visited {
                         Ok(died) => drop(kills.fetch_add(usize::from(died), Ordering::SeqCst)),
@@ -375,11 +656,7 @@ fn a_kill_at_any_write_leaks_nothing_and_loses_nothing() {
     });
     let failures = failures.into_inner().expect("lock");
     let kills = kills.into_inner();
-    say(&format!(
-        "{} crash points visited in {} operations, {kills} kills",
-        points.len(),
-        operations().count()
-    ));
+    say(&format!("{} crash points visited in {} operations, {kills} kills", points.len(), operations.len()));
     // Closed intents reach the disk by time or with the next commit: the last points of a run can fall together.
     assert!(kills * 10 >= points.len() * 9, "only {kills} of {} points were reached", points.len());
     assert!(failures.is_empty(), "failed: {failures:?}");

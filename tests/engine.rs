@@ -30,9 +30,21 @@ mod hostile;
 mod disk;
 
 #[cfg(test)]
+#[path = "engine/foreign.rs"]
+mod foreign;
+
+#[cfg(test)]
 #[path = "engine/life.rs"]
 mod life;
 
 #[cfg(test)]
 #[path = "engine/walk.rs"]
 mod walk;
+
+#[cfg(test)]
+#[path = "engine/saved.rs"]
+mod saved;
+
+#[cfg(test)]
+#[path = "engine/terms.rs"]
+mod terms;

@@ -91,7 +91,7 @@ impl Domain {
 }
 
 /// Operation, sub-operation, whether the service is asked, whether it may fail.
-const OPERATIONS: [(&str, &str, bool, bool); 10] = [
+const OPERATIONS: [(&str, &str, bool, bool); 11] = [
     ("prepare", "begin", true, true),
     ("start", "begin", false, false),
     ("started", "begin", true, false),
@@ -99,8 +99,9 @@ const OPERATIONS: [(&str, &str, bool, bool); 10] = [
     ("release", "end", true, false),
     ("reconnect", "begin", true, false),
     ("attach", "begin", false, false),
-    ("migrate", "begin", false, false),
-    ("restore", "begin", false, false),
+    ("migrate", "begin", true, true),
+    ("restore", "begin", true, true),
+    ("restore", "end", false, false),
     ("rejoice", "begin", false, false),
 ];
 
@@ -292,4 +293,76 @@ fn an_unprivileged_libvirt_is_told_that_ours_need_the_system_one() {
 fn a_call_by_hand_is_told_what_it_is() {
     let end = run(Host::new().command(HOOK), Vec::new());
     assert_eq!((end.code, end.stderr.lines().count()), (Some(0), 1), "{end:?}");
+}
+
+// Filters ------------------------------------------------------------------------------------------
+
+/// A domain as libvirt writes it, with much around its hostdev that must stay to the byte.
+fn saved(function: &str) -> String {
+    format!(
+        "<?xml version='1.0'?>\n<!-- bus='0x41' function='0x4' -->\n<domain type='kvm' id=\"7\">\r\n  \
+         <name>web1</name>\n<uuid>11111111-2222-3333-4444-555555555555</uuid>\n  \
+         <description>a &lt; b &#10; \u{e4}\u{1f600}</description>\n  <devices>\n\t<hostdev  mode='subsystem' \
+         type='pci' managed='no'>\n<source><address  domain=\"0x0000\" bus='0x41'  slot='0x00' \
+         function='{function}'/></source><alias name='ua-vgpud-0a1b2c3d'/>\n<address type='pci' \
+         domain='0x0000' bus='0x41' slot='0x00' function='0x4'/></hostdev>\n  </devices>\n</domain>\n\n"
+    )
+}
+
+fn exchanging(from: &str, to: &str) -> Host {
+    let answer = format!(
+        r#"{{"change":"done","notes":[],"exchanges":[{{"allocation":"0a1b2c3d","from":"{from}","to":"{to}"}}]}}"#
+    );
+    Host::with(move |_, _| Act::Answer(200, answer.clone()))
+}
+
+#[test]
+fn filters_print_the_xml_with_the_exchanged_address_and_not_another_byte_changed() {
+    for operation in ["restore", "migrate"] {
+        let host = exchanging("0000:41:00.4", "0000:41:00.6");
+        let end = call(&host, operation, "begin", saved("0x4"));
+        assert_eq!((end.code, end.stderr.as_str()), (Some(0), ""), "{operation}");
+        assert_eq!(end.stdout, saved("0x6"), "{operation}");
+        let asked: vgpud::wire::Hook = serde_json::from_str(&host.asked()[0].body).expect("the wire's form");
+        assert_eq!(asked.op.name(), operation);
+    }
+}
+
+#[test]
+fn only_filters_print_whatever_the_service_answers() {
+    for (operation, sub) in
+        [("prepare", "begin"), ("started", "begin"), ("release", "end"), ("reconnect", "begin")]
+    {
+        let host = exchanging("0000:41:00.4", "0000:41:00.6");
+        let end = call(&host, operation, sub, saved("0x4"));
+        assert_eq!((end.code, end.stdout.as_str(), end.stderr.as_str()), (Some(0), "", ""), "{operation}");
+    }
+}
+
+#[test]
+fn an_exchange_that_cannot_be_made_is_refused_and_nothing_is_printed() {
+    // The XML does not name that VF; libvirt would resume the guest on a wrong one.
+    let end = call(&exchanging("0000:41:00.5", "0000:41:00.6"), "restore", "begin", saved("0x4"));
+    assert_eq!((end.code, end.stdout.as_str(), end.stderr.lines().count()), (Some(1), "", 1), "{end:?}");
+    assert!(end.stderr.contains("web1") && end.stderr.contains("0000:41:00.5"), "{end:?}");
+    let odd = Host::with(|_, _| Act::Answer(200, r#"{"change":"done","notes":[],"exchanges":7}"#.to_owned()));
+    let end = call(&odd, "restore", "begin", saved("0x4"));
+    assert_eq!((end.code, end.stdout.as_str(), end.stderr.lines().count()), (Some(1), "", 1), "{end:?}");
+}
+
+#[test]
+fn a_filter_whose_output_nobody_reads_ends_in_time() {
+    let wide = saved("0x4").replace("<devices>", &format!("<!--{}--><devices>", "x".repeat(1 << 20)));
+    let host = exchanging("0000:41:00.4", "0000:41:00.6");
+    let mut command = host.command(HOOK);
+    command.args(["web1", "restore", "begin", "-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let started = Instant::now();
+    let mut child = command.spawn().expect("the hook starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut stdin, wide.as_bytes()).expect("the hook reads");
+    drop(stdin);
+    let status = child.wait().expect("the hook ends");
+    assert_eq!(status.code(), Some(1));
+    assert!(started.elapsed() < HARD_CAP, "{:?}", started.elapsed());
 }

@@ -14,10 +14,14 @@
 
 #[path = "lab/access.rs"]
 mod access;
+#[path = "lab/boot.rs"]
+mod boot;
 #[path = "lab/by_hand.rs"]
 mod by_hand;
 #[path = "lab/capacity.rs"]
 mod capacity;
+#[path = "lab/compare.rs"]
+mod compare;
 #[path = "lab/disk.rs"]
 mod disk;
 #[path = "lab/foreign.rs"]
@@ -28,13 +32,28 @@ mod guest;
 mod hang;
 #[path = "lab/host.rs"]
 mod host;
+#[path = "lab/install.rs"]
+mod install;
 #[path = "lab/journeys.rs"]
 mod journeys;
 #[path = "lab/killed.rs"]
 mod killed;
 #[path = "lab/power.rs"]
 mod power;
+#[path = "lab/repoint.rs"]
+mod repoint;
+#[path = "lab/saved.rs"]
+mod saved;
+#[path = "lab/terms.rs"]
+mod terms;
 #[path = "lab/vfs.rs"]
 mod vfs;
 #[path = "lab/xml.rs"]
 mod xml;
+
+// The fake kernel, and the program that performs the same operations on it and in the lab.
+#[path = "compare/fake.rs"]
+mod on_fake;
+#[path = "compare/mod.rs"]
+mod program;
+mod support;

@@ -59,7 +59,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("desk", &["model", "clock", "domain_xml", "libvirt", "wire", "engine"]),
     // Faces of the service.
     ("api", &["model", "clock", "config", "nvml", "wire", "engine", "desk"]),
-    ("service", &["model", "config", "uevent", "libvirt", "engine", "desk", "api"]),
+    ("service", &["model", "clock", "config", "uevent", "libvirt", "engine", "desk", "api"]),
     // Faces of the callers.
     ("client", &["model", "config", "wire"]),
     ("cli", &["model", "clock", "config", "sysfs", "inventory", "profile", "wire", "client"]),

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
 
-use super::routes::{Body, run_recorded};
+use super::routes::{Body, run_always};
 use super::{Caller, No, Shared};
 use crate::clock;
 use crate::engine::Happened;
 use crate::model::RunId;
-use crate::wire::{Change, Changed, Hook, HookOp};
+use crate::wire::{Change, Hook, HookAnswer, HookOp};
 
 /// From the hook's start to our answer; the hook itself gives up after 9.5 s, libvirt holds the domain's lock meanwhile.
 const ANSWER_WITHIN: Duration = Duration::from_millis(8500);
@@ -33,31 +33,28 @@ pub(super) async fn hook(
     State(shared): State<Shared>,
     ConnectInfo(caller): ConnectInfo<Caller>,
     Body(hook): Body<Hook>,
-) -> Result<Json<Changed>, No> {
+) -> Result<Json<HookAnswer>, No> {
     caller.require_root(shared.rehearsal)?;
     let flag = Arc::new(AtomicBool::new(false));
     let mut waiting = HangUp { flag: Arc::clone(&flag), answered: false };
-    let verb = match hook.op {
-        HookOp::Prepare => "prepare",
-        HookOp::Started => "started",
-        HookOp::Release => "release",
-        HookOp::Reconnect => "reconnect",
-    };
     let happened = Happened {
-        verb,
+        verb: hook.op.name(),
         object: hook.domain_uuid.to_string(),
         domain: Some(hook.domain.clone()),
         allocations: hook.devices.iter().filter_map(|device| device.allocation.clone()).collect(),
     };
-    let answer = run_recorded(&shared, caller, happened, move |shared, _| {
+    let answer = run_always(&shared, caller, happened, move |shared, _| {
         let engine = shared.desk.engine();
         let deadline = deadline(hook.at);
+        let mut exchanges = Vec::new();
         match hook.op {
-            HookOp::Prepare => engine.prepare(&hook, deadline, &|| flag.load(Ordering::SeqCst))?,
+            HookOp::Prepare => shared.desk.prepare(&hook, deadline, &|| flag.load(Ordering::SeqCst))?,
             HookOp::Release => engine.release(&hook, deadline),
-            HookOp::Started | HookOp::Reconnect => engine.host_changed(),
+            HookOp::Started => engine.started(&hook),
+            HookOp::Reconnect => engine.host_changed(),
+            HookOp::Restore | HookOp::Migrate => exchanges = engine.resume(&hook, deadline)?,
         }
-        Ok(Changed { change: Change::Done, notes: Vec::new() })
+        Ok(HookAnswer { change: Change::Done, notes: Vec::new(), exchanges })
     })
     .await;
     // Answered: a hang-up from here on is noticed by the sweep.

@@ -1,12 +1,13 @@
 //! Paths to engine and desk.
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, Query, State};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, FromRequestParts, State};
 use axum::http::{Method, Uri};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 
-use super::{Caller, No, Shared, hook};
+use super::{Caller, No, Shared, foreign, hook};
+use crate::desk::Desk;
 use crate::engine::{Happened, WantedHistory};
 use crate::model::{AllocationId, Kind, MdevUuid, Profile, ProfileName, Refusal};
 use crate::wire;
@@ -15,21 +16,35 @@ use crate::wire;
 const MOST_BODY: usize = 256 * 1024;
 
 /// A JSON body whose faults are told as a [`Refusal`].
-#[derive(Debug)]
+#[derive(Debug, FromRequest)]
+#[from_request(via(Json), rejection(No))]
 pub(super) struct Body<T>(pub(super) T);
 
-impl<S, T> FromRequest<S> for Body<T>
-where
-    Json<T>: FromRequest<S, Rejection = JsonRejection>,
-    S: Send + Sync,
-{
-    type Rejection = No;
+/// What a part of the path says; a fault of it is told as a [`Refusal`].
+#[derive(Debug, FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(No))]
+pub(super) struct Path<T>(pub(super) T);
 
-    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, No> {
-        match Json::<T>::from_request(request, state).await {
-            Ok(Json(value)) => Ok(Self(value)),
-            Err(rejection) => Err(Refusal::new(Kind::Usage, rejection.body_text()).into()),
-        }
+/// What follows the question mark; a fault of it is told as a [`Refusal`].
+#[derive(Debug, FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(No))]
+pub(super) struct Query<T>(pub(super) T);
+
+impl From<PathRejection> for No {
+    fn from(rejection: PathRejection) -> Self {
+        Refusal::new(Kind::Usage, crate::model::one_line(&rejection.body_text(), 300)).into()
+    }
+}
+
+impl From<QueryRejection> for No {
+    fn from(rejection: QueryRejection) -> Self {
+        Refusal::new(Kind::Usage, crate::model::one_line(&rejection.body_text(), 300)).into()
+    }
+}
+
+impl From<JsonRejection> for No {
+    fn from(rejection: JsonRejection) -> Self {
+        Refusal::new(Kind::Usage, crate::model::one_line(&rejection.body_text(), 300)).into()
     }
 }
 
@@ -38,15 +53,24 @@ pub(super) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/v1/gpus", get(gpus))
         .route("/v1/status", get(status))
+        .route("/v1/boot-report", get(boot_report))
         .route("/v1/history", get(history))
         .route("/v1/profiles", get(profiles))
         .route("/v1/profiles/{name}", get(profile).put(create_profile).delete(delete_profile))
         .route("/v1/profiles/{name}/explain", get(explain))
+        .route("/v1/profiles/{name}/edit", post(edit_profile))
         .route("/v1/allocations", get(allocations).post(allocate))
         .route("/v1/detach", post(detach))
-        .route("/v1/vfs/{pf}", put(set_vfs))
+        .route("/v1/start", post(start))
+        .route("/v1/terms", post(set_terms))
+        .route("/v1/vfs", delete(forget_all_vfs))
+        .route("/v1/vfs/{pf}", put(set_vfs).delete(forget_vfs))
         .route("/v1/mdevs", post(create_mdev))
         .route("/v1/mdevs/{uuid}", delete(remove_mdev))
+        .route("/v1/mdevs/{uuid}/adopt", post(foreign::adopt_mdev))
+        .route("/v1/adopt", post(foreign::adopt))
+        .route("/v1/disown", post(foreign::disown))
+        .route("/v1/rebuild", post(foreign::rebuild))
         .route("/v1/hook", post(hook::hook))
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_that_way)
@@ -77,9 +101,23 @@ pub(super) async fn run<T: Send + 'static>(
     }
 }
 
-/// As [`run`], for requests that change something: who asked for what and what came of it goes into the
-/// history. The job may say what else it turned out to be about.
+/// As [`run`], for requests that change something: refused while the database is shut.
 pub(super) async fn run_recorded<T: Send + 'static>(
+    shared: &Shared,
+    caller: Caller,
+    happened: Happened,
+    job: impl FnOnce(&Shared, &mut Happened) -> Result<T, Refusal> + Send + 'static,
+) -> Result<Json<T>, No> {
+    let guarded = move |shared: &Shared, happened: &mut Happened| {
+        shared.desk.engine().writable()?;
+        job(shared, happened)
+    };
+    run_always(shared, caller, happened, guarded).await
+}
+
+/// As [`run`]: who asked for what and what came of it goes into the history. The job may say what else it
+/// turned out to be about.
+pub(super) async fn run_always<T: Send + 'static>(
     shared: &Shared,
     caller: Caller,
     mut happened: Happened,
@@ -108,11 +146,15 @@ async fn gpus(State(shared): State<Shared>) -> Answer<wire::Gpus> {
 
 async fn status(State(shared): State<Shared>) -> Answer<wire::Status> {
     let answer = run(&shared, |shared| {
-        let mut status = shared.desk.engine().status(shared.desk.libvirt_state());
+        let mut status = shared.desk.status();
         status.nvml = shared.nvml.get().cloned().unwrap_or_else(|| "not answered yet".to_owned());
         Ok(status)
     });
     answer.await.map(Json)
+}
+
+async fn boot_report(State(shared): State<Shared>) -> Answer<wire::BootReport> {
+    run(&shared, |shared| Ok(shared.desk.engine().boot_report())).await.map(Json)
 }
 
 async fn profiles(State(shared): State<Shared>) -> Answer<wire::Profiles> {
@@ -151,9 +193,46 @@ async fn delete_profile(
     .await
 }
 
-async fn explain(State(shared): State<Shared>, Path(name): Path<String>) -> Answer<wire::Explanation> {
+async fn explain(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Query(asked): Query<AskedExplanation>,
+) -> Answer<wire::Explanation> {
     let name = parse::<ProfileName>(&name)?;
-    run(&shared, move |shared| shared.desk.engine().explain(&name)).await.map(Json)
+    run(&shared, move |shared| shared.desk.engine().explain(&name, asked.allocation.as_ref())).await.map(Json)
+}
+
+async fn edit_profile(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Path(name): Path<String>,
+    Body(edit): Body<wire::EditProfile>,
+) -> Answer<wire::Edited> {
+    if edit.wanted.name.as_str() != name {
+        return Err(Refusal::new(Kind::Usage, format!("the body is of profile {}", edit.wanted.name)).into());
+    }
+    let verb = if edit.dry_run { "profile edit --dry-run" } else { "profile edit" };
+    run_recorded(&shared, caller, about(verb, name), move |shared, happened| {
+        let edited = shared.desk.edit_profile(&edit)?;
+        happened.allocations = edited.affected.iter().map(|one| one.allocation.clone()).collect();
+        Ok(edited)
+    })
+    .await
+}
+
+async fn set_terms(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Body(request): Body<wire::SetTerms>,
+) -> Answer<wire::Changed> {
+    let verb = if request.unsettle { "allocation unsettle" } else { "allocation set" };
+    run_recorded(&shared, caller, about(verb, domain_of(&request.which)), move |shared, happened| {
+        let (changed, chosen) = shared.desk.set_terms(&request)?;
+        happened.domain = chosen.first().map(|one| one.domain.name.clone());
+        happened.allocations = chosen.into_iter().map(|one| one.id).collect();
+        Ok(changed)
+    })
+    .await
 }
 
 async fn allocations(State(shared): State<Shared>) -> Answer<wire::Allocations> {
@@ -204,6 +283,22 @@ async fn detach(
     .await
 }
 
+async fn start(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Body(request): Body<wire::Start>,
+) -> Answer<wire::Started> {
+    let object = domain_of(&request.domain);
+    let verb = if request.dry_run { "start --dry-run" } else { "start" };
+    let happened = Happened { verb, domain: Some(object.clone()), object, allocations: Vec::new() };
+    run_recorded(&shared, caller, happened, move |shared, happened| {
+        let started = shared.desk.start(&request)?;
+        happened.allocations = Desk::started_ids(&started);
+        Ok(started)
+    })
+    .await
+}
+
 async fn set_vfs(
     State(shared): State<Shared>,
     ConnectInfo(caller): From_,
@@ -213,6 +308,25 @@ async fn set_vfs(
     let object = format!("{} {}", crate::model::one_line(&pf, 80), wanted.count);
     run_recorded(&shared, caller, about("vfs set", object), move |shared, _| {
         shared.desk.engine().set_vfs(&pf, wanted.count)
+    })
+    .await
+}
+
+async fn forget_vfs(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Path(pf): Path<String>,
+) -> Answer<wire::Changed> {
+    let object = crate::model::one_line(&pf, 80);
+    run_recorded(&shared, caller, about("vfs forget", object), move |shared, _| {
+        shared.desk.engine().forget_vfs(&pf)
+    })
+    .await
+}
+
+async fn forget_all_vfs(State(shared): State<Shared>, ConnectInfo(caller): From_) -> Answer<wire::Changed> {
+    run_recorded(&shared, caller, about("vfs forget", "all".to_owned()), |shared, _| {
+        shared.desk.engine().forget_all_vfs()
     })
     .await
 }
@@ -264,11 +378,17 @@ struct AskedHistory {
     limit: Option<usize>,
 }
 
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedExplanation {
+    allocation: Option<AllocationId>,
+}
+
 fn domain_of(asked: &str) -> String {
     crate::model::one_line(asked, 80)
 }
 
-fn parse<T: std::str::FromStr>(text: &str) -> Result<T, No>
+pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, No>
 where
     T::Err: std::error::Error,
 {

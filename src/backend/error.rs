@@ -58,6 +58,11 @@ pub enum Act {
         /// To this number.
         count: u32,
     },
+    /// Changing whether host drivers take new VFs.
+    SetAutoprobe {
+        /// Of this PF.
+        pf: PciAddress,
+    },
     /// Giving a VF to its VFIO driver.
     Bind {
         /// The VF.
@@ -75,6 +80,7 @@ impl fmt::Display for Act {
             }
             Self::Remove { uuid } => write!(f, "remove mdev {uuid}"),
             Self::SetVfs { pf, count } => write!(f, "set the VFs of {pf} to {count}"),
+            Self::SetAutoprobe { pf } => write!(f, "change the driver probing of new VFs of {pf}"),
             Self::Bind { vf, driver } => write!(f, "bind VF {vf} to {driver}"),
         }
     }
@@ -273,7 +279,9 @@ fn gone_hint(act: &Act) -> String {
     match act {
         Act::Create { .. } => "vgpuctl gpus lists the parents and types that exist now".to_owned(),
         Act::Remove { .. } => "nothing is left to remove".to_owned(),
-        Act::SetVfs { .. } => "vgpuctl gpus lists the PFs that exist now".to_owned(),
+        Act::SetVfs { .. } | Act::SetAutoprobe { .. } => {
+            "vgpuctl gpus lists the PFs that exist now".to_owned()
+        }
         Act::Bind { .. } => {
             "the VF went away with its PF's VF count: vgpuctl vfs set makes it again".to_owned()
         }
@@ -290,7 +298,7 @@ fn held_hint(holder: &Holder) -> String {
 
 fn driver_hint(act: &Act) -> String {
     match act {
-        Act::SetVfs { pf, .. } => {
+        Act::SetVfs { pf, .. } | Act::SetAutoprobe { pf } => {
             format!("bind {pf} to a driver that can make VFs (its sriov_configure is missing)")
         }
         Act::Bind { driver, .. } => format!("load it: modprobe {driver}"),

@@ -94,8 +94,10 @@ fn scan_type(
         let text = sysfs.read_optional(&format!("{dir}/{attribute}"))?;
         Ok(text.map(|text| describe::printable(&text)).filter(|text| !text.is_empty()))
     };
-    let name = read("name")?;
-    let device_api = read("device_api")?.unwrap_or_default();
+    // A description may have several lines; these two stand in tables and messages.
+    let line = |text: String| text.replace('\n', " ");
+    let name = read("name")?.map(line);
+    let device_api = read("device_api")?.map(line).unwrap_or_default();
     let description = read("description")?;
     let facts = describe::parse(description.as_deref().unwrap_or_default());
     let mdev_type = MdevType {

@@ -25,11 +25,7 @@ pub fn scan(sysfs: &Sysfs, dir: &str, vendor: u16, holders: &Holders) -> Option<
     let total = sysfs.read_optional(&format!("{dir}/sriov_totalvfs")).ok()??.parse().ok()?;
     let vf_device = sysfs.read(&format!("{dir}/sriov_vf_device")).ok();
     let vf_id = vf_device.and_then(|text| u16::from_str_radix(&text, 16).ok());
-    let autoprobe = match sysfs.read(&format!("{dir}/sriov_drivers_autoprobe")).as_deref() {
-        Ok("0" | "N") => Some(false),
-        Ok("1" | "Y") => Some(true),
-        _ => None,
-    };
+    let autoprobe = read_autoprobe(sysfs, &format!("{dir}/sriov_drivers_autoprobe")).ok().flatten();
     let links = vf_links(sysfs, dir);
     let enabled = u32::try_from(links.len()).unwrap_or(u32::MAX);
     let vfs = links.iter().filter_map(|index| read_vf(sysfs, dir, *index, holders)).collect();
@@ -54,7 +50,9 @@ fn read_vf(sysfs: &Sysfs, pf_dir: &str, index: u32, holders: &Holders) -> Option
         device: read_hex(sysfs, &format!("{dir}/device"))?,
     };
     let driver = sysfs.link_name(&format!("{dir}/driver"));
-    let vfio = sysfs.exists(&format!("{dir}/vfio-dev"));
+    // Kernels before 6.0 have no vfio-dev to tell by.
+    let vfio = sysfs.exists(&format!("{dir}/vfio-dev"))
+        || driver.as_deref().is_some_and(|driver| driver.contains("vfio"));
     let iommu_group = iommu_group(sysfs, &dir);
     let mut users = holders.of_device(sysfs, &dir, iommu_group);
     if driver.is_some() && !vfio {
@@ -85,9 +83,14 @@ pub fn numa_node(sysfs: &Sysfs, dir: &str) -> Option<u32> {
     sysfs.read(&format!("{dir}/numa_node")).ok()?.parse().ok()
 }
 
-/// What of the host itself uses the function: network interfaces that are up (IFF_UP is bit 0 of `flags`).
+/// What of the host itself uses the function: network interfaces that are up (IFF_UP is bit 0 of `flags`),
+/// and an interface that was moved into a container's network namespace, where this reader cannot see it.
 fn host_users(sysfs: &Sysfs, dir: &str) -> Vec<Holder> {
     let interfaces = sysfs.list_optional(&format!("{dir}/net")).unwrap_or_default();
+    if interfaces.is_empty() && is_moved_interface(sysfs, dir) {
+        let name = "a network interface in another network namespace".to_owned();
+        return vec![Holder { pid: 0, domain: None, name }];
+    }
     let up = interfaces.into_iter().filter(|name| {
         let flags = sysfs.read(&format!("{dir}/net/{name}/flags")).unwrap_or_default();
         let flags = flags.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
@@ -95,6 +98,16 @@ fn host_users(sysfs: &Sysfs, dir: &str) -> Vec<Holder> {
     });
     up.map(|name| Holder { pid: 0, domain: None, name: format!("network interface {name}, which is up") })
         .collect()
+}
+
+/// A function of the network class on a host driver has an interface; when none is seen, it is elsewhere.
+/// A driver that is just loading looks the same for a moment.
+fn is_moved_interface(sysfs: &Sysfs, dir: &str) -> bool {
+    let class = sysfs.read(&format!("{dir}/class")).unwrap_or_default();
+    let driver = sysfs.link_name(&format!("{dir}/driver"));
+    class.starts_with("0x02")
+        && driver.is_some_and(|driver| !driver.contains("vfio"))
+        && !sysfs.exists(&format!("{dir}/vfio-dev"))
 }
 
 /// Brings the PF in `pf` to `count` VFs, each on its VFIO driver. Refuses while any VF is in use,
@@ -129,6 +142,40 @@ pub fn set_vfs(sysfs: &Sysfs, pf: PciAddress, count: u32) -> Result<(), StepErro
         found if found == count as usize => Ok(()),
         found => Err(StepError::NotSo { act, found: format!("{found} VFs; the PF's driver made no more") }),
     }
+}
+
+/// Lets host drivers take new VFs of a PF, or not. VFs that exist are not touched. The kernel takes no lock
+/// for it.
+///
+/// # Errors
+/// [`StepError::Gone`], [`StepError::Kernel`], [`StepError::NotSo`].
+pub fn set_autoprobe(sysfs: &Sysfs, pf: PciAddress, on: bool) -> Result<(), StepError> {
+    let act = Act::SetAutoprobe { pf };
+    let at = format!("sys/bus/pci/devices/{pf}/sriov_drivers_autoprobe");
+    if !sysfs.exists(&at) {
+        return Err(StepError::Gone { act, what: format!("sriov_drivers_autoprobe of {pf}") });
+    }
+    let kernel =
+        |error: crate::sysfs::SysfsError| StepError::Kernel { act: act.clone(), source: error.into() };
+    let wanted = if on { "1" } else { "0" };
+    if read_autoprobe(sysfs, &at).map_err(kernel)? != Some(on) {
+        sysfs.write(&at, wanted).map_err(kernel)?;
+    }
+    match read_autoprobe(sysfs, &at).map_err(kernel)? {
+        Some(found) if found == on => Ok(()),
+        found => Err(StepError::NotSo {
+            act: act.clone(),
+            found: found.map_or("neither 0 nor 1", |on| if on { "on" } else { "off" }).to_owned(),
+        }),
+    }
+}
+
+fn read_autoprobe(sysfs: &Sysfs, at: &str) -> Result<Option<bool>, crate::sysfs::SysfsError> {
+    Ok(match sysfs.read(at)?.as_str() {
+        "0" | "N" => Some(false),
+        "1" | "Y" => Some(true),
+        _ => None,
+    })
 }
 
 fn vf_address(sysfs: &Sysfs, dir: &str, index: u32) -> Option<PciAddress> {
@@ -280,5 +327,35 @@ fn bind_error(error: BindError, act: &Act) -> StepError {
             let found = found.map_or_else(|| "no driver".to_owned(), |driver| format!("driver {driver}"));
             StepError::NotSo { act, found }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users(class: &str, driver: &str, interface: Option<&str>) -> Vec<String> {
+        let root = tempfile::tempdir().expect("directory");
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir_all(at("vf")).expect("directory");
+        std::os::unix::fs::symlink(format!("../drivers/{driver}"), at("vf/driver")).expect("link");
+        let sysfs = Sysfs::new(root.path());
+        #[expect(clippy::disallowed_methods, reason = "test fixture")]
+        let write = |path: &str, text: &str| std::fs::write(at(path), text).expect("fixture");
+        write("vf/class", class);
+        if let Some(flags) = interface {
+            std::fs::create_dir_all(at("vf/net/eth1")).expect("directory");
+            write("vf/net/eth1/flags", flags);
+        }
+        host_users(&sysfs, "vf").into_iter().map(|holder| holder.name).collect()
+    }
+
+    #[test]
+    fn an_interface_that_is_up_or_out_of_sight_keeps_a_vf() {
+        assert_eq!(users("0x020000\n", "igbvf", Some("0x1003\n")), ["network interface eth1, which is up"]);
+        assert_eq!(users("0x020000\n", "igbvf", None), ["a network interface in another network namespace"]);
+        assert_eq!(users("0x020000\n", "igbvf", Some("0x1002\n")), [] as [&str; 0]);
+        assert_eq!(users("0x020000\n", "vfio-pci", None), [] as [&str; 0]);
+        assert_eq!(users("0x010802\n", "nvme", None), [] as [&str; 0]);
     }
 }

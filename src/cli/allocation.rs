@@ -4,10 +4,11 @@ use clap::Args;
 
 use crate::cli::report::{Format, Report};
 use crate::cli::table::{Table, printable};
+use crate::cli::terms::TermsArguments;
 use crate::cli::{device, span};
 use crate::client::{Client, ClientError};
 use crate::clock;
-use crate::model::{AllocationId, ProfileName};
+use crate::model::{Allocation, AllocationId, ProfileName};
 use crate::wire::{
     Allocate, Allocated, AllocationView, Allocations, Change, Changed, Detach as Request, Refusal,
     SliceStatus, Through,
@@ -17,7 +18,8 @@ use crate::wire::{
 ///
 /// Adds one hostdev a slice to the domain's inactive definition. Nothing is made now: the slice is
 /// made when the domain starts, on the GPU that has the most room then, and given back when it
-/// stops. A running domain gets it at its next start, or with --live at once.
+/// stops. With --mode guaranteed it is made now and kept while the domain is off. A running domain
+/// gets it at its next start, or with --live at once.
 #[derive(Debug, Args)]
 pub(super) struct Attach {
     /// The domain's name or UUID
@@ -34,6 +36,8 @@ pub(super) struct Attach {
     /// Say what would happen and print the XML, change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    terms: TermsArguments,
 }
 
 /// Take slices out of a domain's definition
@@ -60,7 +64,8 @@ pub(super) struct Detach {
 ///
 /// The state is the promise: leased (no domain's XML shows it yet), attached, orphaned (the XML no
 /// longer shows it; freed when the grace period ends). The slice is what exists now: reserved (the
-/// domain is off and nothing is held), ready, in use, unfinished.
+/// domain is off and nothing is held), ready, in use, unfinished, missing (guaranteed and not there; the
+/// next start makes it).
 #[derive(Debug, Args)]
 pub(super) struct List {
     /// Only those of this domain: name or UUID
@@ -96,6 +101,8 @@ pub(super) struct Xml {
     /// How long the promise waits for the domain's XML to show it, such as 90s, 10m or 1h [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = span::seconds)]
     lease: Option<u32>,
+    #[command(flatten)]
+    terms: TermsArguments,
 }
 
 impl Attach {
@@ -107,6 +114,7 @@ impl Attach {
             through: if self.live { Through::Live } else { Through::Definition },
             lease_s: None,
             dry_run: self.dry_run,
+            terms: self.terms.into(),
         };
         let answer = allocate(client, &request)?;
         Ok(Report::new(format, &answer, attached)?.notes(format, &answer.notes))
@@ -148,6 +156,7 @@ impl Xml {
             through: if self.live { Through::LiveXml } else { Through::Xml },
             lease_s: self.lease,
             dry_run: false,
+            terms: self.terms.into(),
         };
         let answer = allocate(client, &request)?;
         Ok(Report::new(format, &answer, xml)?.notes(format, &answer.notes))
@@ -183,14 +192,16 @@ fn list(answer: &Allocations, now: i64) -> String {
     if answer.allocations.is_empty() {
         return "no allocations\n".to_owned();
     }
-    let mut table = Table::new(0, &["ALLOCATION", "DOMAIN", "PROFILE", "DEVICE", "STATE", "ENDS", "SLICE"]);
+    let mut table =
+        Table::new(0, &["ALLOCATION", "DOMAIN", "PROFILE", "DEVICE", "TERMS", "STATE", "ENDS", "SLICE"]);
     for view in &answer.allocations {
         let allocation = &view.allocation;
         table.row([
             allocation.id.to_string(),
             allocation.domain.name.clone(),
             allocation.profile.to_string(),
-            allocation.device.to_string(),
+            device_of(allocation),
+            allocation.terms.to_string(),
             allocation.state.to_string(),
             allocation.until.map(|until| span::until(until, now)).unwrap_or_default(),
             slice(&view.slice),
@@ -199,9 +210,38 @@ fn list(answer: &Allocations, now: i64) -> String {
     table.render()
 }
 
+/// Writes where slices are, one a line.
+pub(super) fn places(views: &[AllocationView]) -> String {
+    if views.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(0, &["ALLOCATION", "PROFILE", "DEVICE", "SLICE"]);
+    for view in views {
+        let allocation = &view.allocation;
+        table.row([
+            allocation.id.to_string(),
+            allocation.profile.to_string(),
+            device_of(allocation),
+            slice(&view.slice),
+        ]);
+    }
+    table.render()
+}
+
+/// Names the device, and where vgpud exchanged it, the one before.
+fn device_of(allocation: &Allocation) -> String {
+    let device = allocation.device;
+    match (allocation.pointing.next, allocation.pointing.was) {
+        (Some(next), _) => format!("{device} -> {next}"),
+        (None, Some(was)) => format!("{device} (was {was})"),
+        (None, None) => device.to_string(),
+    }
+}
+
 fn slice(status: &SliceStatus) -> String {
     match status {
         SliceStatus::Reserved => "reserved".to_owned(),
+        SliceStatus::Missing => "missing".to_owned(),
         SliceStatus::Ready { parent } => format!("ready on {parent}"),
         SliceStatus::InUse { parent, holders } => {
             let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();

@@ -21,6 +21,18 @@ pub(super) enum Vfs {
         /// How many VFs; 0 takes all away
         count: u32,
     },
+    /// Forget the remembered number of VFs, and leave the PF to others
+    ///
+    /// The number no longer comes back after a boot, and whether host drivers take new VFs of the PF is
+    /// again what it was before vgpud first changed it. VFs that exist stay as they are.
+    Forget {
+        /// The PF: PCI address or name, as `vgpuctl gpus` prints it
+        #[arg(required_unless_present = "all")]
+        pf: Option<String>,
+        /// All PFs whose number is remembered
+        #[arg(long, conflicts_with = "pf")]
+        all: bool,
+    },
 }
 
 /// Make and remove mediated devices by hand
@@ -53,10 +65,14 @@ pub(super) enum Mdev {
 
 impl Vfs {
     pub(super) fn run(self, client: &Client, format: Format) -> Result<Report, Refusal> {
-        let Self::Set { pf, count } = self;
-        let path = format!("/v1/vfs/{}", segment(&full_address(&pf)));
-        let changed: Changed = client.put(&path, &SetVfs { count }).map_err(ClientError::into_refusal)?;
-        Report::new(format, &changed, |changed| sentences(changed, "VFs set"))
+        let path_of = |pf: &str| format!("/v1/vfs/{}", segment(&full_address(pf)));
+        let (changed, done) = match self {
+            Self::Set { pf, count } => (client.put(&path_of(&pf), &SetVfs { count }), "VFs set"),
+            Self::Forget { pf: Some(pf), .. } => (client.delete(&path_of(&pf)), "forgotten"),
+            Self::Forget { pf: None, .. } => (client.delete("/v1/vfs"), "forgotten"),
+        };
+        let changed: Changed = changed.map_err(ClientError::into_refusal)?;
+        Report::new(format, &changed, |changed| sentences(changed, done))
     }
 }
 

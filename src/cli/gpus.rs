@@ -23,8 +23,8 @@ use crate::wire::{Gpus as Answer, Owner, Refusal, Slice};
 /// AVAILABLE adds up the parents of a GPU, of which an SR-IOV GPU has one a VF. The types of one
 /// GPU share its memory: making one lowers the others.
 ///
-/// Slices are owned by an allocation, foreign (made by somebody else: counted, never touched),
-/// free, or unknown (--direct).
+/// Slices are owned by an allocation, foreign (made by somebody else, in parentheses who where it can
+/// be told: counted, never touched), free, or unknown (--direct).
 #[derive(Debug, Args)]
 pub(super) struct Gpus {
     /// Read the host itself, without the service; owners are then unknown
@@ -169,8 +169,12 @@ fn slice_table(gpu: &Gpu, slices: &[&Slice], all: bool) -> String {
             (None, Device::Mdev(_)) => String::new(),
         };
         let owner = match &slice.owner {
-            Owner::Allocation { allocation, domain } => format!("{allocation} of {domain}"),
-            Owner::Foreign => "foreign".to_owned(),
+            Owner::Allocation { allocation, domain, guaranteed: true } => {
+                format!("{allocation}, guaranteed to {domain}")
+            }
+            Owner::Allocation { allocation, domain, .. } => format!("{allocation} of {domain}"),
+            Owner::Foreign { maker: None } => "foreign".to_owned(),
+            Owner::Foreign { maker: Some(maker) } => format!("foreign ({maker})"),
             Owner::Handmade => "made by hand with vgpuctl".to_owned(),
             Owner::Free => "free".to_owned(),
             Owner::Unknown => "unknown".to_owned(),

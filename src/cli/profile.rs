@@ -7,10 +7,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 
 use crate::cli::device;
+use crate::cli::edit::Edit;
 use crate::cli::report::{Format, Report};
 use crate::cli::table::{Table, facts};
 use crate::client::{Client, ClientError, segment};
-use crate::model::{Framebuffer, PciId, Policy, Profile, ProfileName, Wish};
+use crate::model::{AllocationId, Float, Framebuffer, PciId, Policy, Profile, ProfileName, Wish};
 use crate::profile;
 use crate::wire::{Changed, Explanation, Kind, ProfileUse, Profiles, Refusal};
 
@@ -21,6 +22,7 @@ use crate::wire::{Changed, Explanation, Kind, ProfileUse, Profiles, Refusal};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Create(Box<Create>),
+    Edit(Box<Edit>),
     /// List the profiles
     List,
     /// Show one profile
@@ -42,6 +44,9 @@ pub(super) enum Command {
     Explain {
         /// Its name
         name: ProfileName,
+        /// For this allocation, within what its first start settled and where it is pinned
+        #[arg(short, long)]
+        allocation: Option<AllocationId>,
     },
 }
 
@@ -55,6 +60,7 @@ pub(super) enum Command {
 ///   framebuffer = "4GiB"     # or: type = "nvidia-558"     or: vf = "8086:10ca"
 ///   class = "graphics"
 ///   policy = "most-free"
+///   float = "parent"         # what may differ from one start to the next
 ///   display = false
 ///   ramfb = false
 #[derive(Debug, Args)]
@@ -70,6 +76,9 @@ pub(super) struct Create {
     /// How the parent is chosen
     #[arg(long, conflicts_with = "file", value_parser = policies(), default_value_t = Policy::default())]
     policy: Policy,
+    /// What may differ from one start to the next: the parent only, the type too, the vendor too
+    #[arg(long, conflicts_with = "file", value_parser = floats(), default_value_t = Float::default())]
+    float: Float,
     /// Give the guest a display on the slice; needs a graphics device in the domain
     #[arg(long, conflicts_with = "file")]
     display: bool,
@@ -99,6 +108,7 @@ impl Command {
     pub(super) fn run(self, client: &Client, format: Format) -> Result<Report, Refusal> {
         match self {
             Self::Create(create) => create.run(client, format),
+            Self::Edit(edit) => edit.run(client, format),
             Self::List => Report::new(format, &all(client)?, list),
             Self::Show { name } => Report::new(format, &one(client, &name)?, show),
             Self::Delete { name } => {
@@ -108,8 +118,9 @@ impl Command {
                     device::sentences(changed, &format!("profile {name} deleted"))
                 })
             }
-            Self::Explain { name } => {
-                let path = format!("/v1/profiles/{}/explain", segment(name.as_str()));
+            Self::Explain { name, allocation } => {
+                let query = allocation.map(|id| format!("?allocation={id}")).unwrap_or_default();
+                let path = format!("/v1/profiles/{}/explain{query}", segment(name.as_str()));
                 let answer: Explanation = client.get(&path).map_err(ClientError::into_refusal)?;
                 Report::new(format, &answer, explain)
             }
@@ -140,19 +151,27 @@ impl Create {
                 return Err(Refusal::new(Kind::Usage, "say one of --type, --framebuffer, --vf and --file"));
             }
         };
-        let Self { name, class, policy, display, ramfb, .. } = self;
-        let profile = Profile { name, wish, class, policy, display, ramfb };
+        let Self { name, class, policy, float, display, ramfb, .. } = self;
+        let profile = Profile { class, policy, float, display, ramfb, ..Profile::new(name, wish) };
         profile::validate(&profile).map_err(refuse)?;
         Ok(profile)
     }
 }
 
-fn policies() -> impl clap::builder::TypedValueParser<Value = Policy> {
+pub(super) fn floats() -> impl clap::builder::TypedValueParser<Value = Float> {
+    PossibleValuesParser::new(["parent", "type", "vendor"]).map(|name| match name.as_str() {
+        "type" => Float::Type,
+        "vendor" => Float::Vendor,
+        _ => Float::Parent,
+    })
+}
+
+pub(super) fn policies() -> impl clap::builder::TypedValueParser<Value = Policy> {
     PossibleValuesParser::new(Policy::NAMES).try_map(|name| name.parse::<Policy>())
 }
 
 /// Reads a profile file, or stdin for `-`; not more of it than a profile file may have.
-fn read(file: &Path) -> Result<String, Refusal> {
+pub(super) fn read(file: &Path) -> Result<String, Refusal> {
     let most = u64::try_from(profile::MAX_FILE).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     let outcome = if file.as_os_str() == "-" {
@@ -185,13 +204,14 @@ fn list(answer: &Profiles) -> String {
     if answer.profiles.is_empty() {
         return "no profiles; make one with: vgpuctl profile create NAME --framebuffer 4GiB\n".to_owned();
     }
-    let mut table = Table::new(0, &["NAME", "WISH", "CLASS", "POLICY", "DISPLAY", ">ALLOCATIONS"]);
+    let mut table = Table::new(0, &["NAME", "WISH", "CLASS", "POLICY", "FLOAT", "DISPLAY", ">ALLOCATIONS"]);
     for ProfileUse { profile, allocations } in &answer.profiles {
         table.row([
             profile.name.to_string(),
             profile.wish.to_string(),
             class(profile),
             profile.policy.to_string(),
+            profile.float.to_string(),
             display(profile),
             allocations.to_string(),
         ]);
@@ -206,6 +226,7 @@ fn show(used: &ProfileUse) -> String {
         ("wish", profile.wish.to_string()),
         ("class", class(profile)),
         ("policy", profile.policy.to_string()),
+        ("float", profile.float.to_string()),
         ("display", display(profile)),
         ("allocations", used.allocations.to_string()),
     ])
@@ -226,6 +247,9 @@ fn display(profile: &Profile) -> String {
 fn explain(answer: &Explanation) -> String {
     let profile = &answer.profile;
     let mut text = format!("profile {}: {}, policy {}\n", profile.name, profile.wish, profile.policy);
+    for bound in &answer.bounds {
+        text.push_str(&format!("{}\n", crate::cli::table::printable(bound)));
+    }
     if answer.candidates.is_empty() {
         text.push_str("no parent on this host; see: vgpuctl gpus\n");
         return text;

@@ -16,7 +16,16 @@ impl Desk {
             return Err(Refusal::new(Kind::Conflict, format!("domain {} does not run", listed.domain.name))
                 .hint("without --live the slice is made when the domain starts"));
         }
+        if matches!(request.through, Through::Definition | Through::Live) && !listed.persistent {
+            return Err(transient(&listed.domain.name, request));
+        }
         let mut allotment = self.engine.allocate(&listed.domain, request)?;
+        self.refuse_too_old(&allotment.new).inspect_err(|refusal| {
+            if !request.dry_run {
+                let new: Vec<AllocationId> = allotment.new.iter().map(|one| one.id.clone()).collect();
+                self.take_back(&new, refusal);
+            }
+        })?;
         let define = matches!(request.through, Through::Definition | Through::Live);
         if define && !request.dry_run {
             let all: Vec<Allocation> = allotment.new.iter().chain(&allotment.kept).cloned().collect();
@@ -147,4 +156,17 @@ impl Desk {
         }
         Ok(wire::Changed { change: wire::Change::Done, notes })
     }
+}
+
+/// A transient domain has no definition to be changed, and one whose XML has no UUID gets another one each time.
+fn transient(domain: &str, request: &Allocate) -> Refusal {
+    let text = format!("domain {domain} is transient: it has no definition that could keep a slice");
+    Refusal::new(Kind::Conflict, text)
+        .hint(format!(
+            "define it with a fixed <uuid>: virsh dumpxml {domain} >{domain}.xml, virsh define {domain}.xml"
+        ))
+        .hint(format!(
+            "or plug one in for this run: vgpuctl xml --domain {domain} --profile {} --live, then virsh attach-device",
+            request.profile
+        ))
 }

@@ -1,13 +1,14 @@
 //! The keeper: looks at libvirt's domains at events, at the ends of leases, and now and then.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::{CALL, Desk, ours};
 use crate::clock;
-use crate::engine::{Seen, SeenDomain};
-use crate::libvirt::{Definition, Event, Hypervisor, Listed, VirtError};
+use crate::engine::{SavedImages, Seen, SeenDomain};
+use crate::libvirt::{Definition, Event, Hypervisor, Images, Listed, VirtError};
 use crate::model::DomainUuid;
 
 /// How often domains are looked at while there is anything they could change, without any event.
@@ -22,18 +23,26 @@ const SETTLE: Duration = Duration::from_millis(150);
 /// The longest that a stream of events puts a look off.
 const MOST_SETTLE: Duration = Duration::from_secs(1);
 
-/// What is wanted to be looked at in each domain.
-type Wanted = Vec<DomainUuid>;
+/// Whose definitions are read.
+enum Wanted {
+    All,
+    /// Sorted.
+    These(Vec<DomainUuid>),
+}
 
 impl Desk {
     /// Asks libvirt for its domains and lets the engine act on the answer. Returns whether libvirt answered.
     pub fn look(&self) -> bool {
-        let mut wanted: Wanted = self.engine.book().allocations.values().map(|one| one.domain.uuid).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
+        if self.engine.read_only().is_some() {
+            // Nothing would be done; asked all the same, so that the state of the connection is known.
+            let asked = self.link.call("list domains", CALL, |host| host.list().map(drop));
+            return matches!(asked, Ok(()) | Err(VirtError::Off));
+        }
+        let wanted = self.wanted();
         let asked_at = clock::boottime();
         match self.link.call("list domains", CALL, move |host| report(host, &wanted)) {
             Ok(domains) => {
+                self.looked.store(true, Ordering::SeqCst);
                 self.engine.look(&Seen { asked_at, domains });
                 true
             }
@@ -46,6 +55,20 @@ impl Desk {
                 false
             }
         }
+    }
+
+    /// The first look is at all: promises that no ledger knows are told by their aliases only. Later ones are at
+    /// those with promises, and at those where something was odd.
+    fn wanted(&self) -> Wanted {
+        if !self.looked.load(Ordering::SeqCst) {
+            return Wanted::All;
+        }
+        let mut domains: Vec<DomainUuid> =
+            self.engine.book().allocations.values().map(|one| one.domain.uuid).collect();
+        domains.extend(self.engine.odd_domains());
+        domains.sort_unstable();
+        domains.dedup();
+        Wanted::These(domains)
     }
 
     /// Looks at libvirt's domains at events, at the ends of leases, and now and then. Does not return.
@@ -97,10 +120,19 @@ impl Desk {
 
 fn report(host: &mut dyn Hypervisor, wanted: &Wanted) -> Result<BTreeMap<DomainUuid, SeenDomain>, VirtError> {
     let mut domains = BTreeMap::new();
-    for Listed { domain, active } in host.list()? {
-        let mut seen = SeenDomain { name: domain.name, active, inactive: None, live: None };
-        if wanted.binary_search(&domain.uuid).is_ok() {
+    for Listed { domain, active, .. } in host.list()? {
+        let mut seen = SeenDomain { name: domain.name, active, inactive: None, live: None, images: None };
+        let meant = match wanted {
+            Wanted::All => true,
+            Wanted::These(domains) => domains.binary_search(&domain.uuid).is_ok(),
+        };
+        if meant {
             seen.inactive = host.xml(domain.uuid, Definition::Inactive).ok().as_deref().and_then(ours);
+            let images = host.images(domain.uuid).ok();
+            seen.images = images.map(|Images { managed_save, memory_snapshot }| SavedImages {
+                managed_save,
+                memory_snapshot,
+            });
             if active {
                 seen.live = host.xml(domain.uuid, Definition::Live).ok().as_deref().and_then(ours);
             }

@@ -28,6 +28,18 @@ impl OwnedSet {
         self.devices.iter().map(|device| format!("{device}\n")).collect()
     }
 
+    /// Returns how many devices there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Returns whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+    }
+
     /// Returns whether a device is ours.
     #[must_use]
     pub fn contains(&self, device: Device) -> bool {

@@ -117,7 +117,7 @@ pub fn read(xml: &[u8]) -> Result<DomainXml, DomainXmlError> {
     let Ok(uuid) = uuid.trim().parse() else {
         return other(format!("its uuid is {:?}", one_line(&uuid, 40)));
     };
-    let hostdevs = children(root, "devices").flat_map(|devices| children(devices, "hostdev")).map(hostdev);
+    let hostdevs = hostdevs(root).map(hostdev);
     Ok(DomainXml { uuid, name, hostdevs: hostdevs.collect() })
 }
 
@@ -128,8 +128,10 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, String> {
     Document::parse_with_options(text, options).map_err(|error| one_line(&error.to_string(), 300))
 }
 
+/// The children with a name. An element of a namespace is not libvirt's, whatever its name: libvirt looks by
+/// XPath, where a name without a prefix is one without a namespace.
 fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
-    node.children().filter(move |child| child.has_tag_name(name))
+    node.children().filter(move |child| child.has_tag_name(name) && child.tag_name().namespace().is_none())
 }
 
 fn child_text(node: Node<'_, '_>, name: &'static str) -> Option<String> {
@@ -197,9 +199,12 @@ fn number(address: Node<'_, '_>, name: &str, most: u32) -> Result<u32, String> {
 #[must_use]
 pub fn hostdev_range(xml: &str, alias: &str) -> Option<Range<usize>> {
     let document = roxmltree::Document::parse(xml).ok()?;
-    let mut hostdevs = document.descendants().filter(|node| node.has_tag_name("hostdev"));
-    let has_alias = |node: &roxmltree::Node<'_, '_>| {
-        node.children().any(|child| child.has_tag_name("alias") && child.attribute("name") == Some(alias))
-    };
-    hostdevs.find(has_alias).map(|hostdev| hostdev.range())
+    let has_alias =
+        |node: &Node<'_, '_>| children(*node, "alias").any(|child| child.attribute("name") == Some(alias));
+    hostdevs(document.root_element()).find(has_alias).map(|hostdev| hostdev.range())
+}
+
+/// The hostdevs of a domain; what has the same name elsewhere, as in metadata, is none.
+fn hostdevs<'a, 'i>(domain: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
+    children(domain, "devices").flat_map(|devices| children(devices, "hostdev"))
 }

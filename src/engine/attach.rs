@@ -5,16 +5,17 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::admit::Wanted;
+use super::guaranteed::is_guaranteed;
 use super::turn::Turn;
 use super::{Engine, OPERATION};
 use crate::clock;
 use crate::domain_xml::Options;
 use crate::ledger::{Change, Need};
 use crate::model::{
-    Allocation, AllocationId, AllocationState, Device, DomainRef, DomainUuid, Kind, MdevUuid, PciAddress,
-    Profile, Realized, Refusal, Wish,
+    Allocation, AllocationId, AllocationState, CapacityMode, Device, DomainRef, DomainUuid, Kind, MdevUuid,
+    PciAddress, Pointing, Profile, Realized, Refusal, Terms, Wish,
 };
-use crate::placement;
+use crate::placement::{self, Must};
 use crate::wire::{self, Allocate, AllocationView, Through};
 
 /// Most slices of one profile in one domain; QEMU machines have few more slots.
@@ -34,6 +35,15 @@ pub struct Allotment {
     pub xml: Vec<String>,
     /// What an admin should know.
     pub notes: Vec<String>,
+}
+
+/// Says which promises that stay are on other terms than those that were asked for.
+fn other_terms(kept: &[Allocation], wanted: Terms) -> Vec<String> {
+    let others = kept.iter().filter(|one| one.terms != wanted && !wanted.is_default());
+    let tell = |one: &Allocation| {
+        format!("allocation {0} stays {1}: vgpuctl allocation set {0} changes that", one.id, one.terms)
+    };
+    others.map(tell).collect()
 }
 
 /// While this lives, its slices are being plugged.
@@ -68,11 +78,16 @@ impl Engine {
         let kept = self.kept(domain, request);
         let missing = request.count as usize - kept.len().min(request.count as usize);
         let new = self.draw(domain, &profile, missing, request)?;
-        let mut allotment = Allotment { xml: Vec::new(), notes: self.notes(&profile, missing), new, kept };
+        let mut notes = self.notes(&profile, missing);
+        notes.extend(other_terms(&kept, request.terms));
+        let mut allotment = Allotment { xml: Vec::new(), notes, new, kept };
         for allocation in allotment.new.iter().chain(&allotment.kept) {
             allotment.xml.push(self.hostdev(allocation, &profile)?);
         }
         if request.dry_run {
+            if request.terms.mode == CapacityMode::Guaranteed {
+                self.would_fit(&allotment.new, deadline)?;
+            }
             return Ok(allotment);
         }
         self.touch(allotment.new.iter().chain(&allotment.kept).map(|one| &one.id));
@@ -82,9 +97,7 @@ impl Engine {
             false => Err(Refusal::new(Kind::NotFound, format!("profile {} was just deleted", profile.name))),
         })?;
         self.publish_owned()?;
-        if request.through == Through::LiveXml {
-            self.make_live(&profile, &allotment, deadline)?;
-        }
+        self.make_promised(&allotment, request.through, deadline)?;
         self.nudge();
         Ok(allotment)
     }
@@ -117,7 +130,7 @@ impl Engine {
         while new.len() < missing {
             let device = match profile.wish {
                 Wish::Type(_) | Wish::Framebuffer(_) => Device::Mdev(MdevUuid(uuid::Uuid::new_v4())),
-                Wish::Vf(_) => Device::Vf(self.draw_vf(domain, profile, &mut named, &new)?),
+                Wish::Vf(_) => Device::Vf(self.draw_vf(domain, profile, &mut named, &new, request.terms)?),
             };
             let id = self.free_id(&new);
             new.push(Allocation {
@@ -127,15 +140,19 @@ impl Engine {
                 device,
                 state: AllocationState::Leased,
                 until: Some(until),
+                saved: false,
+                terms: request.terms,
+                settled: None,
+                pointing: Pointing::default(),
             });
         }
         Ok(new)
     }
 
-    fn named_vfs(&self) -> BTreeMap<PciAddress, u32> {
+    pub(super) fn named_vfs(&self) -> BTreeMap<PciAddress, u32> {
         let mut named = BTreeMap::new();
         for allocation in self.ledger().book().allocations.values() {
-            if let Some(address) = allocation.device.vf() {
+            for address in allocation.named_vfs() {
                 *named.entry(address).or_insert(0) += 1;
             }
         }
@@ -149,19 +166,23 @@ impl Engine {
         profile: &Profile,
         named: &mut BTreeMap<PciAddress, u32>,
         new: &[Allocation],
+        terms: Terms,
     ) -> Result<PciAddress, Refusal> {
-        let (snapshot, _) = self.recent()?;
+        let (must, snapshot) = match terms.mode {
+            CapacityMode::OnStart => (Must::Exist, self.recent()?.0),
+            CapacityMode::Guaranteed => (Must::BeFree, self.fresh(Instant::now() + OPERATION)?),
+        };
         let mine: BTreeSet<PciAddress> = {
             let ledger = self.ledger();
             let of_domain = ledger.book().of_domain(domain.uuid).chain(new);
-            of_domain.filter_map(|allocation| allocation.device.vf()).collect()
+            of_domain.flat_map(Allocation::named_vfs).collect()
         };
-        let address = placement::choose_vf(profile, &snapshot, named, &mine)?;
+        let address = placement::choose_vf(profile, &snapshot, &self.owners(&snapshot), named, &mine, must)?;
         *named.entry(address).or_insert(0) += 1;
         Ok(address)
     }
 
-    fn free_id(&self, new: &[Allocation]) -> AllocationId {
+    pub(super) fn free_id(&self, new: &[Allocation]) -> AllocationId {
         loop {
             let (bits, ..) = uuid::Uuid::new_v4().as_fields();
             let id = AllocationId::from_bits(bits);
@@ -172,7 +193,7 @@ impl Engine {
     }
 
     fn notes(&self, profile: &Profile, missing: usize) -> Vec<String> {
-        let Ok(explanation) = self.explain(&profile.name) else { return Vec::new() };
+        let Ok(explanation) = self.explain(&profile.name, None) else { return Vec::new() };
         let possible: u32 = explanation.candidates.iter().map(|candidate| candidate.possible).sum();
         if missing == 0 || possible as usize >= missing {
             return Vec::new();
@@ -181,6 +202,13 @@ impl Engine {
             "{possible} of {missing} could be served now; vgpuctl profile explain {} says what holds the rest",
             profile.name
         )]
+    }
+
+    /// Says whether guaranteed slices would have room now.
+    fn would_fit(&self, new: &[Allocation], deadline: Instant) -> Result<(), Refusal> {
+        let wanted: Result<Vec<Wanted>, Refusal> = new.iter().map(|one| self.wanted(one)).collect();
+        let snapshot = self.fresh(deadline)?;
+        self.choose(&wanted?, &snapshot, &self.bars_of_unfinished(&snapshot)).map(drop)
     }
 
     /// Renders the hostdev of an allocation.
@@ -194,14 +222,21 @@ impl Engine {
             .map_err(|error| Refusal::from_error(Kind::HostFault, &error))
     }
 
-    fn make_live(&self, profile: &Profile, allotment: &Allotment, deadline: Instant) -> Result<(), Refusal> {
-        let wanted: Vec<Wanted> = allotment
-            .new
-            .iter()
-            .map(|allocation| Wanted { allocation: allocation.clone(), profile: profile.clone() })
-            .collect();
-        let made =
-            self.capacity_turn(deadline).and_then(|_lane| self.realize(&wanted, clock::boottime(), deadline));
+    /// Makes what is not left to the start: slices for a running guest, and guaranteed ones, also those of an
+    /// earlier attach that was cut short.
+    fn make_promised(
+        &self,
+        allotment: &Allotment,
+        through: Through,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        let at_once = |one: &&Allocation| through == Through::LiveXml || is_guaranteed(one);
+        let all = allotment.new.iter().chain(&allotment.kept);
+        let now: Vec<Allocation> = all.filter(at_once).cloned().collect();
+        if now.is_empty() {
+            return Ok(());
+        }
+        let made = self.hold_in_turn(&now, deadline).map(drop);
         made.inspect_err(|_| {
             if let Err(left) = self.forget(&allotment.new) {
                 tracing::warn!(error = %left, "cannot take back a promise that could not be kept, its lease will");
@@ -217,18 +252,18 @@ impl Engine {
         let Some(first) = allocations.first() else { return Ok(()) };
         let deadline = Instant::now() + OPERATION;
         let _turn = self.domain_turn(first.domain.uuid, deadline)?;
-        let wanted: Result<Vec<Wanted>, Refusal> = allocations
-            .iter()
-            .map(|one| Ok(Wanted { allocation: one.clone(), profile: self.profile(&one.profile)? }))
-            .collect();
+        let wanted: Result<Vec<Wanted>, Refusal> = allocations.iter().map(|one| self.wanted(one)).collect();
         let _lane = self.capacity_turn(deadline)?;
         self.realize(&wanted?, clock::boottime(), deadline)
     }
 
-    /// Removes the slices of promises that are kept, of one domain.
+    /// Removes the slices of promises that stay, of one domain; guaranteed ones stay too.
     pub fn unmake(&self, ids: &[AllocationId]) {
         match self.turn_of(ids) {
-            Ok(_turn) => drop(self.give_back(self.records(ids), Instant::now() + OPERATION)),
+            Ok(_turn) => {
+                let records = self.not_kept(self.records(ids));
+                drop(self.give_back(records, Instant::now() + OPERATION));
+            }
             Err(refusal) => {
                 tracing::warn!(error = %refusal, "slices are not taken back now, the next look does")
             }
@@ -270,20 +305,15 @@ impl Engine {
     /// When the disk says no.
     pub fn tie(&self, ids: &[AllocationId]) -> Result<(), Refusal> {
         self.touch(ids);
-        let changes = {
-            let ledger = self.ledger();
-            let found = ids.iter().filter_map(|id| ledger.book().allocations.get(id));
-            found
-                .map(|allocation| {
-                    Change::PutAllocation(Allocation {
-                        state: AllocationState::Attached,
-                        until: None,
-                        ..allocation.clone()
-                    })
-                })
-                .collect()
-        };
-        self.commit(changes, Need::GiveBack)
+        self.commit_with(Need::GiveBack, |book| {
+            let found = ids.iter().filter_map(|id| book.allocations.get(id));
+            let tied = found.map(|allocation| Allocation {
+                state: AllocationState::Attached,
+                until: None,
+                ..allocation.clone()
+            });
+            tied.map(Change::PutAllocation).collect()
+        })
     }
 
     /// Takes promises of one domain back: slices that exist are removed first, unless a guest holds them.
@@ -309,12 +339,12 @@ impl Engine {
         self.forget(&gone)
     }
 
-    fn records(&self, ids: &[AllocationId]) -> Vec<Realized> {
+    pub(super) fn records(&self, ids: &[AllocationId]) -> Vec<Realized> {
         let ledger = self.ledger();
         ids.iter().filter_map(|id| ledger.book().realized.get(id)).cloned().collect()
     }
 
-    fn turn_of(&self, ids: &[AllocationId]) -> Result<Option<Turn<'_, DomainUuid>>, Refusal> {
+    pub(super) fn turn_of(&self, ids: &[AllocationId]) -> Result<Option<Turn<'_, DomainUuid>>, Refusal> {
         let owner = {
             let ledger = self.ledger();
             ids.iter().find_map(|id| ledger.book().allocations.get(id)).map(|one| one.domain.uuid)

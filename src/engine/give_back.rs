@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::Engine;
+use super::drift::is_where;
 use super::settle::gone;
 use super::work::{Armed, End};
 use crate::ledger::{Change, Intent, Need};
-use crate::model::{Device, Kind, Realized, Refusal, Step};
+use crate::model::{Allocation, Device, Kind, Realized, Refusal, Step};
 use crate::wire::Hook;
 
 /// How long a removal is waited for before it is left to its reaper.
@@ -17,6 +18,10 @@ impl Engine {
     ///
     /// Never fails: what could not be removed stays in the ledger for the next sweep.
     pub fn release(&self, hook: &Hook, deadline: Instant) {
+        if self.read_only().is_some() {
+            tracing::warn!(domain = %hook.domain, "nothing is given back until the database is made anew");
+            return;
+        }
         let Ok(_domain) = self.domain_turn(hook.domain_uuid, deadline) else {
             tracing::warn!(domain = %hook.domain, "release had to wait too long, leaving it to the next sweep");
             return;
@@ -30,10 +35,36 @@ impl Engine {
                 .cloned()
                 .collect()
         };
-        let count = records.len();
-        let left = self.give_back(records, deadline);
+        let (count, kept) = (records.len(), self.kept_of(&records));
+        let left = self.give_back(self.not_kept(records), deadline);
         if count > 0 {
-            tracing::info!(domain = %hook.domain, slices = count, left = left.len(), "domain released");
+            tracing::info!(domain = %hook.domain, slices = count, kept = kept.len(), left = left.len(), "domain released");
+        }
+        self.renew_released(&kept, deadline);
+        // Nobody waits for a stop as for a start; and what is made anew under the same UUID before this is on the
+        // disk would be taken for ours after a kill.
+        self.flush();
+    }
+
+    fn kept_of(&self, records: &[Realized]) -> Vec<Allocation> {
+        let ledger = self.ledger();
+        let book = ledger.book();
+        let kept = records.iter().filter(|record| book.keeps(&record.allocation));
+        kept.filter_map(|record| book.allocations.get(&record.allocation)).cloned().collect()
+    }
+
+    /// A profile that was changed during the run has waited for its end.
+    fn renew_released(&self, kept: &[Allocation], deadline: Instant) {
+        for allocation in kept {
+            match self.renew_in_turn(allocation, deadline) {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!(allocation = %allocation.id, "guaranteed slice made anew: its profile was changed")
+                }
+                Err(refusal) => {
+                    tracing::warn!(allocation = %allocation.id, error = %refusal, "guaranteed slice stays as it was, its next start tries again")
+                }
+            }
         }
     }
 
@@ -51,6 +82,12 @@ impl Engine {
             }
             None => Ok(()),
         }
+    }
+
+    /// Returns whether the mdev is on another parent or of another type than we made it: then it is not ours.
+    fn is_replaced(&self, record: &Realized, deadline: Instant) -> bool {
+        // Of a host that cannot be read nothing is concluded.
+        self.since_change(deadline).is_some_and(|snapshot| !is_where(record, &snapshot))
     }
 
     /// Removes slices and forgets those that are gone. Returns why each of the others is still there.
@@ -88,6 +125,11 @@ impl Engine {
                 Kind::Busy,
                 format!("{} has not ended yet; it is waited for", stuck.step),
             ));
+        }
+        if self.is_replaced(&record, deadline) {
+            tracing::warn!(device = %record.device, allocation = %record.allocation, "somebody made this mdev again, leaving it to them");
+            self.defer(vec![Change::DeleteRealized(record.allocation)]);
+            return Ok(None);
         }
         let step = Step::RemoveMdev { uuid };
         self.arm(self.intent(step, Some(record.allocation), record.gpu, record.run)).map(Some)

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use super::settle::outcome;
 use super::work::End;
-use super::{Engine, OPERATION};
+use super::{Engine, OPERATION, foreign};
 use crate::clock;
+use crate::inventory::Definitions;
 use crate::ledger::{Change, Need};
 use crate::model::{Device, Kind, MdevUuid, Refusal, Step};
 use crate::wire;
@@ -87,10 +88,13 @@ impl Engine {
                     });
                 }
                 (false, Some((_, parent, _))) => {
+                    let maker = foreign::maker(&Definitions::read(&self.inner.sysfs), &parent.name, uuid);
+                    let by = maker.map(|maker| format!(" ({maker})")).unwrap_or_default();
                     return Err(Refusal::new(
                         Kind::Conflict,
-                        format!("mdev {uuid} on {} was not made by vgpud and is left alone", parent.name),
-                    ));
+                        format!("mdev {uuid} on {} was not made by vgpud{by} and is left alone", parent.name),
+                    )
+                    .hint(format!("vgpuctl adopt --uuid {uuid} makes it vgpud's")));
                 }
                 (false, None) => return Err(Refusal::new(Kind::NotFound, format!("no mdev {uuid}"))),
             }

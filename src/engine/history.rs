@@ -68,7 +68,10 @@ impl Engine {
         let takes = |entry: &HistoryEntry| wanted.domain.is_none() || entry.domain == wanted.domain;
         let about =
             |entry: &HistoryEntry| wanted.allocation.as_ref().is_none_or(|id| entry.allocations.contains(id));
-        let read = self.ledger().history(wanted.limit, |entry| takes(entry) && about(entry));
+        // Fifty thousand entries are read aside: nobody waits for the ledger meanwhile.
+        let history = self.ledger().history();
+        let read =
+            history.and_then(|history| history.newest(wanted.limit, |entry| takes(entry) && about(entry)));
         read.map_err(|error| Refusal::from_error(Kind::HostFault, &error))
     }
 }

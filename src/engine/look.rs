@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::settled::settled_by;
 use super::{Engine, OPERATION};
 use crate::clock;
 use crate::ledger::{Book, Change, Need};
@@ -31,6 +32,17 @@ pub struct SeenDomain {
     pub inactive: Option<Vec<HookDevice>>,
     /// Our hostdevs in what runs; `None` when it does not run or could not be read.
     pub live: Option<Vec<HookDevice>>,
+    /// What of its memory is kept; `None` when it could not be asked.
+    pub images: Option<SavedImages>,
+}
+
+/// What of a domain's memory is kept: it needs the exact slices that it knew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SavedImages {
+    /// The next start resumes one, whose own XML counts then and not the definition.
+    pub managed_save: bool,
+    /// A snapshot has some, to which a revert goes back.
+    pub memory_snapshot: bool,
 }
 
 /// How long an allocation outlives its domain: undefine and define again is ordinary editing.
@@ -47,7 +59,7 @@ fn shows(devices: Option<&Vec<HookDevice>>, allocation: &Allocation) -> Option<b
     devices.map(|devices| {
         devices
             .iter()
-            .any(|one| one.allocation.as_ref() == Some(&allocation.id) || one.device == allocation.device)
+            .any(|one| one.allocation.as_ref() == Some(&allocation.id) || allocation.may_name(one.device))
     })
 }
 
@@ -65,7 +77,9 @@ fn decide(book: &Book, touched: &Touched, seen: &Seen, now: i64) -> Vec<Act> {
 
 fn decide_one(book: &Book, seen: &Seen, now: i64, allocation: &Allocation) -> Vec<Act> {
     let record = book.realized.get(&allocation.id);
-    let over = record.is_some_and(|record| record.run < seen.asked_at);
+    let known = record.filter(|record| record.run < seen.asked_at);
+    // A guaranteed slice outlives its runs; it goes with its promise.
+    let over = known.is_some() && !book.keeps(&allocation.id);
     let expired = allocation.until.is_some_and(|until| until <= now);
     let mut acts = Vec::new();
     let Some(domain) = seen.domains.get(&allocation.domain.uuid) else {
@@ -88,7 +102,10 @@ fn decide_one(book: &Book, seen: &Seen, now: i64, allocation: &Allocation) -> Ve
     let inactive = shows(domain.inactive.as_ref(), allocation);
     let live = shows(domain.live.as_ref(), allocation);
     let shown = inactive == Some(true) || live == Some(true);
-    let hidden = inactive == Some(false) && (live == Some(false) || !domain.active);
+    // What a definition does not show, the image of a managed save still may: it is asked at the next start.
+    let waits = domain.images.is_none_or(|images| images.managed_save);
+    let hidden = inactive == Some(false) && (live == Some(false) || !domain.active) && !waits;
+    let saved = is_saved(allocation, domain);
     if over && !domain.active {
         acts.push(Act::GiveBack(allocation.id.clone()));
     } else if over && live == Some(false) && allocation.state == AllocationState::Attached {
@@ -97,12 +114,8 @@ fn decide_one(book: &Book, seen: &Seen, now: i64, allocation: &Allocation) -> Ve
     }
     match allocation.state {
         _ if shown => {
-            let tied = Allocation {
-                domain: DomainRef { uuid: allocation.domain.uuid, name: domain.name.clone() },
-                state: AllocationState::Attached,
-                until: None,
-                ..allocation.clone()
-            };
+            let running = known.filter(|_| live == Some(true));
+            let tied = tied(allocation, domain, running);
             if tied != *allocation {
                 acts.push(Act::Put(tied));
             }
@@ -111,14 +124,40 @@ fn decide_one(book: &Book, seen: &Seen, now: i64, allocation: &Allocation) -> Ve
             acts.push(Act::Free(allocation.id.clone()))
         }
         AllocationState::Leased if hidden && expired => acts.push(Act::Free(allocation.id.clone())),
+        _ if allocation.saved != saved => acts.push(Act::Put(Allocation { saved, ..allocation.clone() })),
         AllocationState::Attached | AllocationState::Leased | AllocationState::Orphaned => {}
     }
     acts
 }
 
+/// Returns whether memory of the domain's guest is kept; as before when that could not be asked.
+fn is_saved(allocation: &Allocation, domain: &SeenDomain) -> bool {
+    let saved = domain.images.map(|images| images.managed_save || images.memory_snapshot);
+    saved.unwrap_or(allocation.saved)
+}
+
+/// Returns an allocation as it is when its domain's XML shows it, and its guest runs on that slice.
+fn tied(allocation: &Allocation, domain: &SeenDomain, running: Option<&Realized>) -> Allocation {
+    let settled = running.and_then(|record| settled_by(allocation, record));
+    Allocation {
+        domain: DomainRef { uuid: allocation.domain.uuid, name: domain.name.clone() },
+        state: AllocationState::Attached,
+        until: None,
+        saved: is_saved(allocation, domain),
+        settled: settled.or_else(|| allocation.settled.clone()),
+        ..allocation.clone()
+    }
+}
+
 impl Engine {
     /// Acts on a report: ties what XML shows, frees what it no longer shows, gives back what no run uses.
     pub fn look(&self, seen: &Seen) {
+        if self.read_only().is_some() {
+            return;
+        }
+        self.follow(seen);
+        let kept = std::sync::Arc::new(seen.clone());
+        *self.inner.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(kept);
         let acts = self.tie_shown(seen);
         let mut free = Vec::new();
         let mut records: Vec<Realized> = Vec::new();
@@ -178,7 +217,7 @@ impl Engine {
         }
     }
 
-    fn touched(&self) -> Touched {
+    pub(super) fn touched(&self) -> Touched {
         self.inner.touched.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
@@ -209,7 +248,13 @@ impl Engine {
                 .map(|domain| self.domain_turn(domain, std::time::Instant::now() + OPERATION))
                 .transpose();
             let Ok(_turn) = turn else { continue };
-            let still = self.ledger().book().realized.get(&record.allocation).cloned();
+            let still = {
+                let ledger = self.ledger();
+                let book = ledger.book();
+                // Made guaranteed meanwhile, it stays.
+                let over = (!book.keeps(&record.allocation)).then_some(&record.allocation);
+                over.and_then(|id| book.realized.get(id)).cloned()
+            };
             match still {
                 Some(still) if still == record && still.run < seen.asked_at => {
                     tracing::info!(allocation = %record.allocation, device = %record.device, "its run is over, giving the slice back");
@@ -222,6 +267,9 @@ impl Engine {
 
     /// Frees leases that ended, without libvirt's word. Only for a service that has no libvirt to ask.
     pub fn end_leases(&self) {
+        if self.read_only().is_some() {
+            return;
+        }
         let now = clock::epoch_seconds();
         let ended: Vec<AllocationId> = {
             let ledger = self.ledger();

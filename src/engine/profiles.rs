@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::Engine;
+use super::admit::Wanted;
 use crate::ledger::{Book, Change, Need};
-use crate::model::{Kind, Profile, ProfileName, Refusal};
+use crate::model::{AllocationId, Kind, Profile, ProfileName, Refusal};
 use crate::placement;
-use crate::profile;
+use crate::profile::{self, Bounds};
 use crate::wire;
 
 impl Engine {
@@ -40,8 +41,8 @@ impl Engine {
         Ok(wire::Changed { change: wire::Change::Done, notes })
     }
 
-    fn serves_now(&self, profile: &Profile) -> Vec<String> {
-        let Ok(explanation) = self.explain(&profile.name) else { return Vec::new() };
+    pub(super) fn serves_now(&self, profile: &Profile) -> Vec<String> {
+        let Ok(explanation) = self.explain(&profile.name, None) else { return Vec::new() };
         let serving = explanation.candidates.iter().filter(|candidate| candidate.possible > 0).count();
         match serving {
             0 => vec![format!(
@@ -92,15 +93,40 @@ impl Engine {
         Ok(wire::Changed { change: wire::Change::Done, notes: Vec::new() })
     }
 
-    /// Says which parents can serve a profile now, and for each that cannot, why.
+    /// Says which parents can serve a profile now, and for each that cannot, why; for one allocation that
+    /// follows it, within what binds that.
     ///
     /// # Errors
-    /// When there is no such profile or the host cannot be read.
-    pub fn explain(&self, name: &ProfileName) -> Result<wire::Explanation, Refusal> {
+    /// When there is no such profile or allocation or the host cannot be read.
+    pub fn explain(
+        &self,
+        name: &ProfileName,
+        allocation: Option<&AllocationId>,
+    ) -> Result<wire::Explanation, Refusal> {
         let profile = self.profile(name)?;
+        let bounds = match allocation {
+            None => Bounds::default(),
+            Some(id) => self.follower(name, id)?.bounds(),
+        };
         let (snapshot, _) = self.recent()?;
-        let candidates = placement::explain(&profile, &snapshot, &self.owners(), &[]);
-        Ok(wire::Explanation { profile, candidates })
+        let candidates = placement::explain(&profile, &bounds, &snapshot, &self.owners(&snapshot), &[]);
+        let bounds = match allocation {
+            None => Vec::new(),
+            Some(id) => {
+                let tell = |reason| format!("allocation {id} {reason}");
+                bounds.reasons().into_iter().map(tell).chain(bounds.lifts(id, name)).collect()
+            }
+        };
+        Ok(wire::Explanation { profile, candidates, bounds })
+    }
+
+    fn follower(&self, name: &ProfileName, id: &AllocationId) -> Result<Wanted, Refusal> {
+        let found = self.ledger().book().allocations.get(id).filter(|one| one.profile == *name).cloned();
+        match found {
+            Some(allocation) => self.wanted(&allocation),
+            None => Err(Refusal::new(Kind::NotFound, format!("no allocation {id} follows profile {name}"))
+                .hint("vgpuctl allocations lists them")),
+        }
     }
 
     pub(super) fn recent(&self) -> Result<(std::sync::Arc<crate::model::HostSnapshot>, Duration), Refusal> {
@@ -122,13 +148,19 @@ fn unused(book: &Book, name: &ProfileName) -> Result<(), Refusal> {
 }
 
 /// Says what a change means for the allocations that follow the profile, or why it cannot be.
-fn followed(existing: &Profile, wanted: &Profile, followers: usize) -> Result<Option<String>, Refusal> {
+pub(super) fn followed(
+    existing: &Profile,
+    wanted: &Profile,
+    followers: usize,
+) -> Result<Option<String>, Refusal> {
     if followers == 0 {
         return Ok(None);
     }
     let who = allocations(followers, "follows it", "follow it");
     if existing.wish.device_kind() == wanted.wish.device_kind() {
-        return Ok(Some(format!("{who} at the next start of the domain")));
+        return Ok(Some(format!(
+            "{who} at the next start of the domain, but for what its first start settled; vgpuctl profile edit says who is affected"
+        )));
     }
     Err(Refusal::new(
         Kind::Conflict,
@@ -148,11 +180,11 @@ fn allocations(count: usize, does: &str, do_: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Framebuffer, Policy, Wish};
+    use crate::model::{Framebuffer, Wish};
 
     fn profile(wish: Wish) -> Profile {
         let name = "desk".parse().expect("name");
-        Profile { name, wish, class: None, policy: Policy::MostFree, display: false, ramfb: false }
+        Profile::new(name, wish)
     }
 
     #[test]

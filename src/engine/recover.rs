@@ -6,11 +6,16 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use super::boot::others;
+use super::guaranteed::is_guaranteed;
 use super::settle::outcome;
+use super::settled::settled_by;
 use super::{Engine, OPERATION};
 use crate::backend::helper;
 use crate::ledger::{Book, Change, Intent, Need};
-use crate::model::{BootId, Device, HostSnapshot, Refusal, Step};
+use crate::model::{
+    Allocation, BootId, Device, HostSnapshot, Kind, PciAddress, Realized, Refusal, Sriov, Step,
+};
 
 impl Engine {
     /// Brings the ledger and the host to agreement.
@@ -19,6 +24,10 @@ impl Engine {
     /// When the host cannot be read or the result cannot be stored.
     pub fn recover(&self) -> Result<(), Refusal> {
         let snapshot = self.fresh(Instant::now() + OPERATION)?;
+        if let Some(why) = self.read_only() {
+            tracing::error!(reason = %why, "nothing is changed until the database is made anew: vgpuctl adopt --rebuild");
+            return Ok(());
+        }
         let book = self.book();
         let (running, ended): (Vec<Intent>, Vec<Intent>) =
             book.intents.values().cloned().partition(|intent| self.is_running(intent));
@@ -29,13 +38,11 @@ impl Engine {
             if intent.boot_id != self.inner.boot_id {
                 continue;
             }
-            let learned = outcome(intent, &book, &snapshot);
-            if learned.is_empty()
-                && let Step::SetVfs { pf, count, .. } = &intent.step
-            {
-                redo.push((*pf, *count));
+            if let Some(count) = cut_short(intent, &book, &self.inner.boot_id, &snapshot) {
+                redo.extend(count);
+                continue;
             }
-            changes.extend(learned);
+            changes.extend(outcome(intent, &book, &snapshot));
         }
         changes.extend(forget_vanished(&book, &self.inner.boot_id, &snapshot, &running));
         let count = changes.len();
@@ -45,8 +52,12 @@ impl Engine {
         for intent in running {
             self.wait_aside(&intent);
         }
-        for (pf, count) in redo {
-            if let Err(refusal) = self.set_vfs(&pf.to_string(), count) {
+        for Cut { pf, count, through_none } in redo {
+            let admits = |sriov: &Sriov| match through_none || sriov.enabled == 0 || sriov.enabled == count {
+                true => Ok(()),
+                false => Err(Refusal::new(Kind::Conflict, others(sriov.enabled))),
+            };
+            if let Err(refusal) = self.change_vfs(&pf.to_string(), count, admits) {
                 tracing::error!(%pf, count, error = %refusal, "a change of VFs was cut short and cannot be completed; set the count again");
             }
         }
@@ -64,17 +75,49 @@ impl Engine {
     }
 }
 
+/// A change of VFs that did not come to its end.
+struct Cut {
+    pf: PciAddress,
+    count: u32,
+    /// Whether the PF had other VFs before, so that the way to the new count leads through 0.
+    through_none: bool,
+}
+
+/// Returns whether an intent is a change of VFs that was cut short, before the count or before the last VF was
+/// on its driver; and what is to be done again now. One that restores the count of an earlier boot is left to
+/// the restore, which goes on with it.
+fn cut_short(intent: &Intent, book: &Book, boot_id: &BootId, snapshot: &HostSnapshot) -> Option<Option<Cut>> {
+    let Step::SetVfs { pf, count, before } = intent.step else { return None };
+    let sriov = snapshot.gpu(&pf.to_string()).and_then(|gpu| gpu.sriov.as_ref());
+    if sriov.is_some_and(|sriov| sriov.enabled == count && sriov.vfs.iter().all(|vf| vf.vfio)) {
+        return None;
+    }
+    let wish = book.wishes.get(&intent.gpu);
+    let restores = wish.is_some_and(|wish| wish.count == count && wish.boot_id != *boot_id);
+    Some((!restores).then_some(Cut { pf, count, through_none: before != 0 }))
+}
+
 /// Slices do not outlive a boot.
 fn void_other_boots(book: &Book, boot_id: &BootId) -> Vec<Change> {
     let realized = book.realized.values().filter(|record| record.boot_id != *boot_id);
     let handmade = book.handmade.values().filter(|made| made.boot_id != *boot_id);
     realized
-        .map(|record| Change::DeleteRealized(record.allocation.clone()))
+        .flat_map(|record| forget(book, record))
         .chain(handmade.map(|made| Change::DeleteHandmade(made.uuid)))
         .collect()
 }
 
-/// Forgets records whose slice is no longer there, unless its removal is still under way.
+/// Forgets a slice that went. A guaranteed one is made again where it was, so that is kept.
+fn forget(book: &Book, record: &Realized) -> Vec<Change> {
+    let guaranteed = book.allocations.get(&record.allocation).filter(|one| is_guaranteed(one));
+    let place = guaranteed.and_then(|one| {
+        let settled = settled_by(one, record)?;
+        Some(Change::PutAllocation(Allocation { settled: Some(settled), ..one.clone() }))
+    });
+    place.into_iter().chain([Change::DeleteRealized(record.allocation.clone())]).collect()
+}
+
+/// Forgets records whose slice is no longer there, unless its removal is still under way or it is guaranteed.
 fn forget_vanished(
     book: &Book,
     boot_id: &BootId,
@@ -89,12 +132,14 @@ fn forget_vanished(
                 Device::Vf(address) => snapshot.vf(address).is_none(),
             }
     };
-    let realized =
-        book.realized.values().filter(|record| record.boot_id == *boot_id && vanished(record.device));
+    // The record of a guaranteed slice stays: it tells that somebody took the slice away in this boot.
+    let realized = book.realized.values().filter(|record| {
+        record.boot_id == *boot_id && vanished(record.device) && !book.keeps(&record.allocation)
+    });
     let handmade =
         book.handmade.values().filter(|made| made.boot_id == *boot_id && vanished(Device::Mdev(made.uuid)));
     realized
-        .map(|record| Change::DeleteRealized(record.allocation.clone()))
+        .flat_map(|record| forget(book, record))
         .chain(handmade.map(|made| Change::DeleteHandmade(made.uuid)))
         .collect()
 }

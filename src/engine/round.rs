@@ -1,5 +1,6 @@
 //! One round of making slices: choose, announce, make; parents that turn out to be full are barred for the next.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Engine;
@@ -57,22 +58,27 @@ impl Job {
 }
 
 impl Engine {
-    /// Makes what is missing, round by round, until all is made or nothing has room.
+    /// Makes what is missing, round by round, until all is made or nothing has room. `snapshot` was read in
+    /// the capacity turn that the caller holds; it serves the first round.
     pub(super) fn make_missing(
         &self,
         missing: Vec<Wanted>,
+        snapshot: Arc<HostSnapshot>,
         run: RunId,
         deadline: Instant,
         made: &mut Vec<Made>,
     ) -> Result<(), Refusal> {
         let mut barred = Vec::new();
         let mut missing = missing;
+        let mut snapshot = snapshot;
         while !missing.is_empty() {
-            let snapshot = self.fresh(deadline)?;
             let closed = [barred.as_slice(), &self.bars_of_unfinished(&snapshot)].concat();
             let choices = self.choose(&missing, &snapshot, &closed)?;
             let jobs = self.announce_round(missing, choices, run)?;
             missing = self.make_round(jobs, &snapshot, run, deadline, made, &mut barred)?;
+            if !missing.is_empty() {
+                snapshot = self.fresh(deadline)?;
+            }
         }
         Ok(())
     }
@@ -110,7 +116,7 @@ impl Engine {
     }
 
     /// Bars GPUs whose VFs are being changed, and parents on which a creation has not ended.
-    fn bars_of_unfinished(&self, snapshot: &HostSnapshot) -> Vec<Barred> {
+    pub(super) fn bars_of_unfinished(&self, snapshot: &HostSnapshot) -> Vec<Barred> {
         let stuck = self.unfinished();
         let ledger = self.ledger();
         let mut bars = Vec::new();
@@ -130,27 +136,23 @@ impl Engine {
                 Step::CreateMdev { parent, .. } if stuck.iter().any(|(id, ..)| *id == intent.id) => {
                     bars.push(bar(parent.clone()))
                 }
-                Step::CreateMdev { .. } | Step::RemoveMdev { .. } | Step::BindVf { .. } => {}
+                Step::CreateMdev { .. }
+                | Step::RemoveMdev { .. }
+                | Step::SetAutoprobe { .. }
+                | Step::BindVf { .. } => {}
             }
         }
         bars
     }
 
-    fn choose(
+    pub(super) fn choose(
         &self,
         missing: &[Wanted],
         snapshot: &HostSnapshot,
         barred: &[Barred],
     ) -> Result<Vec<Choice>, Refusal> {
-        let wants: Vec<Want> = missing
-            .iter()
-            .map(|want| Want {
-                allocation: want.allocation.id.clone(),
-                profile: want.profile.clone(),
-                device: want.allocation.device,
-            })
-            .collect();
-        let owners = self.owners();
+        let wants: Vec<Want> = missing.iter().map(Wanted::want).collect();
+        let owners = self.owners(snapshot);
         placement::choose(&wants, snapshot, &owners, barred).map_err(Refusal::from)
     }
 
@@ -194,7 +196,8 @@ impl Engine {
         let record = self.record_for(&job, run);
         let (intent, end) = match job.work {
             Work::Nothing => {
-                made.push(Made { record, intent: None, is_new: true });
+                let is_new = !self.is_known(&record);
+                made.push(Made { record, intent: None, is_new });
                 return Ok(None);
             }
             Work::Thread(intent) => {
@@ -204,7 +207,10 @@ impl Engine {
             Work::Helper(armed) => self.release_one(armed, deadline),
         };
         match end {
-            End::Done => made.push(Made { record, intent: Some(intent), is_new: true }),
+            End::Done => {
+                let is_new = !self.is_known(&record);
+                made.push(Made { record, intent: Some(intent), is_new });
+            }
             End::Failed(Failure { refusal, unsure: true, .. }) => {
                 // Something may be there: the host is asked, and what is there goes.
                 self.overrun(&intent, || ());
@@ -220,6 +226,14 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// A VF that is guaranteed is its allocation's before a start takes it, and stays so when that fails.
+    fn is_known(&self, record: &Realized) -> bool {
+        let vf = record.device.vf().is_some();
+        let ledger = self.ledger();
+        let known = ledger.book().realized.get(&record.allocation);
+        vf && known.is_some_and(|known| known.device == record.device)
     }
 
     /// Closed durably: an intent that is found open after a crash would take a foreign mdev of the same
@@ -248,9 +262,13 @@ impl Engine {
 /// What the ledger learns of slices that exist now.
 pub(super) fn changes_of(made: &[Made]) -> Vec<Change> {
     let records = made.iter().map(|one| Change::PutRealized(one.record.clone()));
-    let closed =
-        made.iter().filter_map(|one| one.intent.as_ref()).map(|intent| Change::CloseIntent(intent.id));
-    records.chain(closed).collect()
+    records.chain(closes_of(made)).collect()
+}
+
+/// What made them has ended.
+pub(super) fn closes_of(made: &[Made]) -> Vec<Change> {
+    let intents = made.iter().filter_map(|one| one.intent.as_ref());
+    intents.map(|intent| Change::CloseIntent(intent.id)).collect()
 }
 
 /// Bars what turned out to be full for the next round. Parents of one GPU share its memory: when one has

@@ -37,6 +37,10 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
         }
         Step::RemoveMdev { uuid } if snapshot.mdev(*uuid).is_none() => gone(book, Device::Mdev(*uuid)),
         Step::RemoveMdev { .. } | Step::BindVf { .. } => Vec::new(),
+        Step::SetAutoprobe { pf, on } => {
+            let found = snapshot.gpu(&pf.to_string()).and_then(|gpu| gpu.sriov.as_ref()?.autoprobe);
+            if found == Some(*on) { vec![Change::DeleteWish(intent.gpu.clone())] } else { Vec::new() }
+        }
         Step::SetVfs { pf, count, .. } => {
             let found = snapshot.gpu(&pf.to_string()).and_then(|gpu| gpu.sriov.as_ref());
             match found {
@@ -74,6 +78,7 @@ pub(super) fn gone(book: &Book, device: Device) -> Vec<Change> {
 impl Engine {
     /// Closes the intent of a change that ended after its deadline, by what the host says now.
     pub(super) fn settle(&self, id: IntentId) {
+        self.host_was_changed();
         let Ok(snapshot) = self.fresh(Instant::now() + OPERATION) else {
             tracing::error!(
                 intent = id.0,
@@ -98,7 +103,7 @@ impl Engine {
 
     /// What is still there goes: the slice of a start that was refused at its deadline, or one whose removal
     /// ended without removing it (its helper was never told to go, or somebody held it then). Unless a later
-    /// run has taken it.
+    /// run has taken it, or it is guaranteed: then it is what was promised.
     fn take_back_late(&self, allocation: &AllocationId, run: RunId) {
         let deadline = Instant::now() + OPERATION;
         let owner = self.ledger().book().allocations.get(allocation).map(|one| one.domain.uuid);
@@ -109,6 +114,6 @@ impl Engine {
         };
         let record = self.ledger().book().realized.get(allocation).cloned();
         let late: Vec<Realized> = record.into_iter().filter(|record| record.run == run).collect();
-        self.give_back(late, deadline);
+        self.give_back(self.not_kept(late), deadline);
     }
 }

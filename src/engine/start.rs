@@ -1,14 +1,25 @@
 //! Making the slices of a domain that starts: all or nothing, on the best parents at this moment.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::Engine;
 use super::admit::{self, Wanted};
-use super::round::{Made, changes_of};
+use super::resume::resuming;
+use super::round::{CREATE, Made, changes_of, closes_of};
+use super::{Engine, foreign};
+use crate::inventory::Definitions;
 use crate::ledger::{Change, Need};
-use crate::model::{Device, HostSnapshot, Kind, Realized, Refusal, RunId};
+use crate::model::{
+    Allocation, AllocationState, Device, DeviceName, HostSnapshot, Kind, MdevUuid, Realized, Refusal, RunId,
+};
 use crate::profile::{self, Fit};
 use crate::wire::Hook;
+
+/// How long a start waits for a change of its own slices that is under way. One that hangs is not worth more.
+const ABOUT_TO_END: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether it ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Engine {
     /// Serves `prepare begin`: the slices that the domain's hostdevs name are made and verified.
@@ -19,18 +30,34 @@ impl Engine {
     /// # Errors
     /// One refusal for the whole start; nothing made by it is left.
     pub fn prepare(&self, hook: &Hook, deadline: Instant, hung_up: &dyn Fn() -> bool) -> Result<(), Refusal> {
+        self.writable().map_err(|refusal| Refusal {
+            message: format!("domain {} needs vGPU slices, and {}", hook.domain, refusal.message),
+            ..refusal
+        })?;
         let _domain = self.domain_turn(hook.domain_uuid, deadline)?;
         let _lane = self.capacity_turn(deadline)?;
-        let wanted = admit::prepare(self.ledger().book(), hook)?;
+        let mut wanted = admit::prepare(self.ledger().book(), hook)?;
+        if self.is_resuming(hook) {
+            wanted = wanted.iter().map(|want| self.by_the_filter(resuming(want))).collect();
+        }
         self.realize(&wanted, hook.at, deadline)?;
+        self.forget_refused(hook.domain_uuid);
         if hung_up() {
             tracing::warn!(domain = %hook.domain, "the hook hung up during prepare, taking its slices back");
-            let records = self.records_of(&wanted);
+            let records = self.not_kept(self.records_of(&wanted));
             self.give_back(records, Instant::now() + super::OPERATION);
             return Err(Refusal::new(Kind::Busy, "the hook no longer waits"));
         }
         tracing::info!(domain = %hook.domain, slices = wanted.len(), "domain prepared");
         Ok(())
+    }
+
+    /// The XML of a resumed guest may name another VF because the filter wrote it: nobody overruled anybody.
+    fn by_the_filter(&self, mut want: Wanted) -> Wanted {
+        if let Some(known) = self.ledger().book().allocations.get(&want.allocation.id) {
+            want.allocation.pointing.overruled = known.pointing.overruled;
+        }
+        want
     }
 
     fn records_of(&self, wanted: &[Wanted]) -> Vec<Realized> {
@@ -40,26 +67,45 @@ impl Engine {
 
     /// Makes what `wanted` names for `run`. The caller has the domain's turn and the capacity turn.
     pub(super) fn realize(&self, wanted: &[Wanted], run: RunId, deadline: Instant) -> Result<(), Refusal> {
+        self.await_open(wanted, deadline);
         self.refuse_unfinished(wanted)?;
         self.touch(wanted.iter().map(|want| &want.allocation.id));
-        let mut snapshot = self.fresh(deadline)?;
-        if self.clear_outdated(wanted, &snapshot)? {
-            snapshot = self.fresh(deadline)?;
+        let snapshot = self.fresh(deadline)?;
+        let mut cleared = Vec::new();
+        let done = self
+            .clear_outdated(wanted, &snapshot, deadline, &mut cleared)
+            .and_then(|()| if cleared.is_empty() { Ok(snapshot) } else { self.fresh(deadline) })
+            .and_then(|snapshot| self.realize_on(wanted, &snapshot, run, deadline));
+        if done.is_err() {
+            self.put_back(&cleared, deadline.max(Instant::now() + CREATE));
         }
+        done
+    }
+
+    /// As [`Engine::realize`], on a host from which outdated slices are gone.
+    fn realize_on(
+        &self,
+        wanted: &[Wanted],
+        snapshot: &Arc<HostSnapshot>,
+        run: RunId,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
         let mut made = Vec::with_capacity(wanted.len());
         let mut missing = Vec::with_capacity(wanted.len());
         for want in wanted {
-            match self.reusable(want, &snapshot, run)? {
+            match self.reusable(want, snapshot, run)? {
                 Some(record) => made.push(Made { record, intent: None, is_new: false }),
                 None => missing.push(want.clone()),
             }
         }
-        let done =
-            self.make_missing(missing, run, deadline, &mut made).and_then(|()| self.remember(wanted, &made));
+        let done = self
+            .make_missing(missing, Arc::clone(snapshot), run, deadline, &mut made)
+            .and_then(|()| self.remember(wanted, &made));
         if let Err(refusal) = done {
-            made.retain(|one| one.is_new);
-            self.defer(changes_of(&made));
-            let created = made.into_iter().map(|one| one.record).collect();
+            let (created, before): (Vec<Made>, Vec<Made>) = made.into_iter().partition(|one| one.is_new);
+            self.defer(changes_of(&created));
+            self.defer(closes_of(&before));
+            let created = created.into_iter().map(|one| one.record).collect();
             for left in self.give_back(created, Instant::now() + super::OPERATION) {
                 tracing::warn!(error = %left, "a slice of a refused start is left to the next look");
             }
@@ -72,12 +118,42 @@ impl Engine {
     /// is stored before the start goes on.
     fn remember(&self, wanted: &[Wanted], made: &[Made]) -> Result<(), Refusal> {
         let mut changes = changes_of(made);
-        changes.extend(wanted.iter().map(|want| Change::PutAllocation(want.allocation.clone())));
+        changes.extend(self.tied(wanted));
         if made.iter().any(|one| matches!(one.record.device, Device::Vf(_))) {
-            return self.commit(changes, Need::Promise);
+            let known = |want: &Wanted| self.ledger().book().naming(want.allocation.device).is_some();
+            let all_known = wanted.iter().all(known);
+            self.commit(changes, Need::Promise)?;
+            // The XML may name another VF than the book did.
+            return if all_known { Ok(()) } else { self.publish_owned() };
         }
         self.defer(changes);
         Ok(())
+    }
+
+    /// A start proves that the XML shows what it names.
+    fn tied(&self, wanted: &[Wanted]) -> Vec<Change> {
+        let ledger = self.ledger();
+        let shown = wanted.iter().filter(|want| want.allocation.state == AllocationState::Attached);
+        let tie = |want: &Wanted| {
+            // The device too: the XML may name another VF than the book did.
+            let Allocation { domain, state, until, device, pointing, .. } = want.allocation.clone();
+            let now = ledger.book().allocations.get(&want.allocation.id)?;
+            Some(Change::PutAllocation(Allocation { domain, state, until, device, pointing, ..now.clone() }))
+        };
+        shown.filter_map(tie).collect()
+    }
+
+    /// A change that a killed service left to its helper is mostly about to end: it is waited for a little.
+    fn await_open(&self, wanted: &[Wanted], deadline: Instant) {
+        let limit = deadline.min(Instant::now() + ABOUT_TO_END);
+        let is_open = || {
+            let ledger = self.ledger();
+            let mut open = ledger.book().intents.values().filter_map(|intent| intent.step.device());
+            open.any(|device| wanted.iter().any(|want| want.allocation.device == device))
+        };
+        while is_open() && Instant::now() < limit {
+            std::thread::park_timeout(LOOK_AGAIN);
+        }
     }
 
     /// A UUID whose creation or removal has not ended cannot be used.
@@ -97,22 +173,32 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes slices of an earlier run that the profile, changed since, no longer asks for. Returns
-    /// whether there were any.
-    fn clear_outdated(&self, wanted: &[Wanted], snapshot: &HostSnapshot) -> Result<bool, Refusal> {
-        let outdated: Vec<Realized> = {
-            let ledger = self.ledger();
-            let records = wanted.iter().filter_map(|want| {
-                let record = ledger.book().realized.get(&want.allocation.id)?;
-                (!still_fits(want, record, snapshot)).then(|| record.clone())
-            });
-            records
-                .filter(|record| matches!(record.device, Device::Mdev(uuid) if snapshot.mdev(uuid).is_some()))
-                .collect()
-        };
-        let any = !outdated.is_empty();
-        let refusals = self.give_back(outdated, Instant::now() + super::OPERATION);
-        refusals.into_iter().next().map_or(Ok(any), Err)
+    /// Removes slices of an earlier run that the profile, changed since, no longer asks for; those that went
+    /// are in `cleared`.
+    fn clear_outdated(
+        &self,
+        wanted: &[Wanted],
+        snapshot: &HostSnapshot,
+        deadline: Instant,
+        cleared: &mut Vec<Realized>,
+    ) -> Result<(), Refusal> {
+        let outdated = wanted.iter().filter(|want| self.is_outdated(want, snapshot)).cloned();
+        let outdated = self.records_of(&outdated.collect::<Vec<Wanted>>());
+        let refusals = self.give_back(outdated.clone(), deadline);
+        let ledger = self.ledger();
+        let gone = |record: &Realized| !ledger.book().realized.contains_key(&record.allocation);
+        cleared.extend(outdated.into_iter().filter(gone));
+        refusals.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Returns whether a slice is there that the profile no longer asks for.
+    pub(super) fn is_outdated(&self, want: &Wanted, snapshot: &HostSnapshot) -> bool {
+        let ledger = self.ledger();
+        let record = ledger.book().realized.get(&want.allocation.id);
+        record.is_some_and(|record| {
+            let there = matches!(record.device, Device::Mdev(uuid) if snapshot.mdev(uuid).is_some());
+            there && !still_fits(want, record, snapshot)
+        })
     }
 
     /// Returns the slice if it is there already and still what the profile asks for.
@@ -131,12 +217,17 @@ impl Engine {
             .get(&want.allocation.id)
             .filter(|record| record.device == want.allocation.device)
         else {
-            return Err(Refusal::new(
-                Kind::Conflict,
-                format!("mdev {uuid} promised to domain {} exists already on {} and was not made by vgpud", want.allocation.domain.name, parent.name),
-            )
-            .hint("mdevctl or libvirt's node devices may start it by themselves: mdevctl list, virsh nodedev-list --cap mdev"));
+            drop(ledger);
+            return Err(self.made_by_others(&want.allocation.domain.name, &parent.name, uuid));
         };
+        if parent.name != record.parent || Some(&mdev.mdev_type) != record.mdev_type.as_ref() {
+            let text = format!(
+                "mdev {uuid} of domain {} is now a {} on {}: somebody else made it anew",
+                want.allocation.domain.name, mdev.mdev_type, parent.name
+            );
+            return Err(Refusal::new(Kind::Conflict, text)
+                .hint(format!("remove it as it was made; the next start makes {uuid} again")));
+        }
         if !still_fits(want, record, snapshot) {
             return Ok(None);
         }
@@ -150,10 +241,30 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// The refusal of a start whose mdev somebody else made, with the tool where it can be told.
+    fn made_by_others(&self, domain: &str, parent: &DeviceName, uuid: MdevUuid) -> Refusal {
+        let maker = foreign::maker(&Definitions::read(&self.inner.sysfs), parent, uuid);
+        let by = maker.as_ref().map(|maker| format!(" ({maker})")).unwrap_or_default();
+        let text = format!(
+            "mdev {uuid} promised to domain {domain} exists already on {parent} and was not made by vgpud{by}"
+        );
+        let refusal = Refusal::new(Kind::Conflict, text);
+        match maker {
+            Some(_) => refusal.hint(foreign::undefine(uuid)),
+            None => refusal.hint(
+                "mdevctl or libvirt's node devices may start it by themselves: mdevctl list, virsh nodedev-list --cap mdev",
+            ),
+        }
+        .hint(format!("vgpuctl adopt {domain} takes it over as it is"))
+    }
+}
+
 /// Returns whether a slice that exists is what its profile asks for today.
 fn still_fits(want: &Wanted, record: &Realized, snapshot: &HostSnapshot) -> bool {
-    profile::candidates(&want.profile, snapshot).iter().any(|matched| {
-        let parent = matched.parent.as_str() == record.parent.as_str();
+    let bounds = want.bounds();
+    profile::candidates(&bounds.narrow(&want.profile), snapshot).iter().any(|matched| {
+        let parent = matched.parent.as_str() == record.parent.as_str() && bounds.excludes(matched).is_none();
         parent && matches!(&matched.fit, Ok(Fit::Type(mdev_type)) if Some(&mdev_type.id) == record.mdev_type.as_ref())
     })
 }

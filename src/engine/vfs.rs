@@ -45,7 +45,10 @@ impl Engine {
         }
         admits(sriov)?;
         self.refuse_changing(gpu)?;
-        refuse_used(self.ledger().book(), gpu, sriov)?;
+        // With the count as it is, VFs are only bound, and those that somebody has are left alone.
+        if sriov.enabled != count {
+            refuse_used(self.ledger().book(), gpu, sriov)?;
+        }
         let step = Step::SetVfs { pf: address, count, before: sriov.enabled };
         let intent = self.intent(step, None, gpu.id.clone(), clock::boottime());
         let armed = self.arm(intent)?;
@@ -64,7 +67,7 @@ impl Engine {
         wish.is_some_and(|wish| wish.count == count && wish.boot_id == self.inner.boot_id)
     }
 
-    fn refuse_changing(&self, gpu: &Gpu) -> Result<(), Refusal> {
+    pub(super) fn refuse_changing(&self, gpu: &Gpu) -> Result<(), Refusal> {
         let ledger = self.ledger();
         let mut open = ledger.book().intents.values();
         match open.find(|intent| intent.gpu == gpu.id && matches!(intent.step, Step::SetVfs { .. })) {
@@ -152,11 +155,17 @@ fn refuse_used(book: &Book, gpu: &Gpu, sriov: &Sriov) -> Result<(), Refusal> {
         }
         let domain =
             book.allocations.get(&record.allocation).map_or("?", |allocation| &allocation.domain.name);
-        return Err(Refusal::new(
+        let refusal = Refusal::new(
             Kind::Busy,
             format!("VFs of {} are in use: {} belongs to domain {domain}", gpu.name, record.device),
-        )
-        .hint(format!("stop domain {domain} first")));
+        );
+        return Err(match book.keeps(&record.allocation) {
+            true => refusal.hint(format!(
+                "it is guaranteed: stop domain {domain}, then vgpuctl allocation set {} --mode on-start",
+                record.allocation
+            )),
+            false => refusal.hint(format!("stop domain {domain} first")),
+        });
     }
     let held = sriov.vfs.iter().find_map(|vf| vf.holders.first().map(|holder| (vf.address, holder)));
     match held {

@@ -1,8 +1,12 @@
 //! What faces show: the snapshot joined with the book. Pure but for fetching the two.
 
-use super::Engine;
+use std::sync::Arc;
+
+use super::guaranteed::is_guaranteed;
+use super::{Engine, foreign};
+use crate::inventory::Definitions;
 use crate::ledger::{Book, Intent};
-use crate::model::{Allocation, Device, HostSnapshot, Refusal};
+use crate::model::{Allocation, Device, HostSnapshot, MdevUuid, Refusal};
 use crate::placement::{self, Owners};
 use crate::wire::{AllocationView, Allocations, Gpus, Owner, SliceStatus, Status, slices};
 
@@ -13,8 +17,9 @@ impl Engine {
     /// Only while the first reading is under way.
     pub fn gpus(&self) -> Result<Gpus, Refusal> {
         let (snapshot, age) = self.recent()?;
+        let definitions = Definitions::read(&self.inner.sysfs);
         let ledger = self.ledger();
-        let slices = slices(&snapshot, |device| owner(ledger.book(), device));
+        let slices = slices(&snapshot, |device| owner(ledger.book(), &snapshot, &definitions, device));
         drop(ledger);
         Ok(Gpus {
             gpus: snapshot.gpus.clone(),
@@ -29,7 +34,8 @@ impl Engine {
     /// # Errors
     /// Only while the first reading is under way.
     pub fn allocations(&self) -> Result<Allocations, Refusal> {
-        let (snapshot, _) = self.recent()?;
+        let (snapshot, age) = self.recent()?;
+        let current = self.shows_last_change(age);
         let unfinished = self.unfinished();
         let ledger = self.ledger();
         let book = ledger.book();
@@ -43,7 +49,7 @@ impl Engine {
                 });
                 let slice = match stuck {
                     Some(intent) => SliceStatus::Unfinished { what: intent.step.to_string() },
-                    None => status_of(book, &snapshot, allocation),
+                    None => status_of(book, &snapshot, current, allocation),
                 };
                 AllocationView { allocation: allocation.clone(), slice }
             })
@@ -53,6 +59,12 @@ impl Engine {
             (&a.allocation.domain.name, &a.allocation.id).cmp(&(&b.allocation.domain.name, &b.allocation.id))
         });
         Ok(Allocations { allocations: views })
+    }
+
+    /// Returns allocations with what their slices are doing.
+    #[must_use]
+    pub fn views(&self, wanted: &[Allocation]) -> Vec<AllocationView> {
+        self.views_of(wanted)
     }
 
     pub(super) fn views_of(&self, wanted: &[Allocation]) -> Vec<AllocationView> {
@@ -69,6 +81,12 @@ impl Engine {
             .collect()
     }
 
+    /// Returns the newest reading of the host; `None` while the first is under way.
+    #[must_use]
+    pub fn newest(&self) -> Option<Arc<HostSnapshot>> {
+        self.recent().ok().map(|(snapshot, _)| snapshot)
+    }
+
     /// Says how the service is.
     #[must_use]
     pub fn status(&self, libvirt: String) -> Status {
@@ -80,6 +98,10 @@ impl Engine {
         };
         let unfinished = self.ledger().book().intents.values().map(tell).collect();
         let mut warnings = self.unrestored();
+        warnings.extend(self.given_up());
+        let boot = self.boot_report().steps;
+        let read_only = self.read_only();
+        let drift = if read_only.is_some() { Vec::new() } else { self.drift() };
         let ledger = self.ledger();
         if !ledger.has_ballast() {
             warnings
@@ -90,14 +112,19 @@ impl Engine {
             generation: ledger.book().generation,
             libvirt_uri: self.inner.paths.libvirt_uri().to_owned(),
             libvirt,
+            libvirt_version: None,
             nvml: String::new(),
             unfinished,
             warnings,
+            boot,
+            read_only,
+            drift,
         }
     }
 
     /// Returns who is promised what, for refusals that say who holds the rest.
-    pub(super) fn owners(&self) -> Owners {
+    pub(super) fn owners(&self, snapshot: &HostSnapshot) -> Owners {
+        let definitions = Definitions::read(&self.inner.sysfs);
         let ledger = self.ledger();
         let book = ledger.book();
         let owner = |record: &crate::model::Realized| {
@@ -105,35 +132,64 @@ impl Engine {
             let owner = placement::Owner::Allocation {
                 allocation: allocation.id.clone(),
                 domain: allocation.domain.name.clone(),
+                guaranteed: is_guaranteed(allocation),
             };
             Some((record.device, owner))
         };
+        // What reserves a VF is the promise alone: nothing in the kernel says so.
+        let reserved = |allocation: &Allocation| {
+            let vf = allocation.device.vf().filter(|_| is_guaranteed(allocation))?;
+            let owner = placement::Owner::Allocation {
+                allocation: allocation.id.clone(),
+                domain: allocation.domain.name.clone(),
+                guaranteed: true,
+            };
+            Some((Device::Vf(vf), owner))
+        };
+        let reserved = book.allocations.values().filter_map(reserved);
         let handmade = book.handmade.keys().map(|uuid| (Device::Mdev(*uuid), placement::Owner::Handmade));
-        book.realized.values().filter_map(owner).chain(handmade).collect()
+        let foreign = foreign::owners(book, snapshot, &definitions);
+        reserved.chain(book.realized.values().filter_map(owner)).chain(handmade).chain(foreign).collect()
     }
 }
 
-fn owner(book: &Book, device: Device) -> Owner {
+fn owner(book: &Book, snapshot: &HostSnapshot, definitions: &Definitions, device: Device) -> Owner {
     let realized = book.realized.values().find(|record| record.device == device);
-    let allocation =
-        realized.and_then(|record| book.allocations.get(&record.allocation)).or_else(|| book.naming(device));
+    let allocation = realized
+        .and_then(|record| book.allocations.get(&record.allocation))
+        .or_else(|| book.reserving(device));
     match (allocation, device) {
-        (Some(allocation), _) => {
-            Owner::Allocation { allocation: allocation.id.clone(), domain: allocation.domain.name.clone() }
-        }
+        (Some(allocation), _) => Owner::Allocation {
+            allocation: allocation.id.clone(),
+            domain: allocation.domain.name.clone(),
+            guaranteed: is_guaranteed(allocation),
+        },
         (None, Device::Mdev(uuid)) if book.handmade.contains_key(&uuid) => Owner::Handmade,
-        (None, Device::Mdev(_)) => Owner::Foreign,
+        (None, Device::Mdev(uuid)) => Owner::Foreign { maker: maker_of(snapshot, definitions, uuid) },
         (None, Device::Vf(_)) => Owner::Free,
     }
 }
 
-fn status_of(book: &Book, snapshot: &HostSnapshot, allocation: &Allocation) -> SliceStatus {
-    let Some(record) = book.realized.get(&allocation.id) else { return SliceStatus::Reserved };
+fn maker_of(snapshot: &HostSnapshot, definitions: &Definitions, uuid: MdevUuid) -> Option<String> {
+    // Looked up only when mdevctl knows it at all.
+    if definitions.of(uuid).is_empty() {
+        return None;
+    }
+    snapshot.mdev(uuid).and_then(|(_, parent, _)| foreign::maker(definitions, &parent.name, uuid))
+}
+
+/// `current` tells whether the snapshot shows all that we changed.
+fn status_of(book: &Book, snapshot: &HostSnapshot, current: bool, allocation: &Allocation) -> SliceStatus {
+    let guaranteed = is_guaranteed(allocation);
+    let Some(record) = book.realized.get(&allocation.id) else {
+        return if guaranteed { SliceStatus::Missing } else { SliceStatus::Reserved };
+    };
     let holders = match record.device {
         Device::Mdev(uuid) => snapshot.mdev(uuid).map(|(_, _, mdev)| mdev.holders.clone()),
         Device::Vf(address) => snapshot.vf(address).map(|(_, vf)| vf.holders.clone()),
     };
     match holders {
+        None if guaranteed && current => SliceStatus::Missing,
         // Made after this reading.
         None => SliceStatus::Ready { parent: record.parent.clone() },
         Some(holders) if holders.is_empty() => SliceStatus::Ready { parent: record.parent.clone() },

@@ -112,8 +112,13 @@ impl Engine {
     ///
     /// # Errors
     /// When the intents cannot be stored: the helpers are sent away and have done nothing. With
-    /// [`Need::GiveBack`] it goes on all the same: a removal that nobody announced is safe to find half done.
+    /// [`Need::GiveBack`] it goes on all the same, unless the database is shut: a removal that nobody announced
+    /// is safe to find half done.
     pub(super) fn announce(&self, armed: Vec<Armed>, need: Need) -> Result<Announced, Refusal> {
+        if let Err(refusal) = self.writable() {
+            armed.into_iter().for_each(Armed::dismiss);
+            return Err(refusal);
+        }
         let intents = armed.iter().map(|one| Change::OpenIntent(one.intent.clone())).collect();
         if let Err(refusal) = self.commit(intents, need) {
             if need == Need::Promise {
@@ -161,7 +166,7 @@ impl Engine {
     }
 
     fn log_end(&self, step: &Step, result: Result<&(), Failure>) -> End {
-        self.inner.scanner.changed();
+        self.host_was_changed();
         match result {
             Ok(()) => {
                 tracing::info!(step = %step, "kernel change done");
@@ -172,6 +177,12 @@ impl Engine {
                 End::Failed(failure)
             }
         }
+    }
+
+    /// Notes that a kernel change of ours ended now: readings that began before do not show it.
+    pub(super) fn host_was_changed(&self) {
+        *self.inner.changed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.inner.scanner.changed();
     }
 
     /// Remembers a change that goes on after its deadline, and settles its intent when it ends.

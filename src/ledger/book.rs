@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Allocation, AllocationId, BootId, Device, DeviceName, DomainUuid, GpuId, HelperId, HistoryEntry,
-    MdevTypeId, MdevUuid, Profile, ProfileName, Realized, RunId, Step,
+    Allocation, AllocationId, BootId, BootReport, CapacityMode, Device, DeviceName, DomainUuid, GpuId,
+    HelperId, HistoryEntry, MdevTypeId, MdevUuid, Profile, ProfileName, Realized, RunId, Step,
 };
 
 /// Number of an intent; grows.
@@ -80,10 +80,14 @@ pub enum Change {
     CloseIntent(IntentId),
     /// Remember how many VFs are wanted.
     PutWish(VfWish),
+    /// Forget how many were wanted on a PF.
+    DeleteWish(GpuId),
     /// Remember an mdev without a domain.
     PutHandmade(Handmade),
     /// It is gone.
     DeleteHandmade(MdevUuid),
+    /// Remember what was brought back after the boot.
+    PutBootReport(BootReport),
     /// Append to the history. Not part of the book.
     Record(HistoryEntry),
 }
@@ -103,6 +107,8 @@ pub struct Book {
     pub intents: BTreeMap<IntentId, Intent>,
     /// Wished VF counts.
     pub wishes: BTreeMap<GpuId, VfWish>,
+    /// What was brought back after the last boot that the ledger saw.
+    pub boot_report: Option<BootReport>,
     /// Mdevs without a domain.
     pub handmade: BTreeMap<MdevUuid, Handmade>,
 }
@@ -122,8 +128,10 @@ impl Book {
             Change::OpenIntent(intent) => drop(self.intents.insert(intent.id, intent)),
             Change::CloseIntent(id) => drop(self.intents.remove(&id)),
             Change::PutWish(wish) => drop(self.wishes.insert(wish.gpu.clone(), wish)),
+            Change::DeleteWish(gpu) => drop(self.wishes.remove(&gpu)),
             Change::PutHandmade(made) => drop(self.handmade.insert(made.uuid, made)),
             Change::DeleteHandmade(uuid) => drop(self.handmade.remove(&uuid)),
+            Change::PutBootReport(report) => self.boot_report = Some(report),
             Change::Record(_) => {}
         }
     }
@@ -139,10 +147,24 @@ impl Book {
         self.allocations.values().filter(move |allocation| allocation.domain.uuid == domain)
     }
 
-    /// Finds the allocation whose XML names `device`.
+    /// Finds the allocation whose XML names `device`, or may while its address is being exchanged.
     #[must_use]
     pub fn naming(&self, device: Device) -> Option<&Allocation> {
-        self.allocations.values().find(|allocation| allocation.device == device)
+        let settled = self.allocations.values().find(|allocation| allocation.device == device);
+        settled.or_else(|| self.allocations.values().find(|allocation| allocation.may_name(device)))
+    }
+
+    /// Finds the allocation that a device is kept for: the guaranteed one of those that name it, else any.
+    #[must_use]
+    pub fn reserving(&self, device: Device) -> Option<&Allocation> {
+        let mut named = self.allocations.values().filter(|allocation| allocation.device == device);
+        named.clone().find(|allocation| self.keeps(&allocation.id)).or_else(|| named.next())
+    }
+
+    /// Returns whether the slice of an allocation stays while its domain is off.
+    #[must_use]
+    pub fn keeps(&self, id: &AllocationId) -> bool {
+        self.allocations.get(id).is_some_and(|one| one.terms.mode == CapacityMode::Guaranteed)
     }
 
     /// Returns how many allocations follow a profile.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,6 +24,9 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE handmade   (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE history    (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL);
 "];
+
+/// The key of the report in `meta`.
+const BOOT_REPORT: &str = "boot-report";
 
 /// Rows of history kept; older ones go as new ones come.
 const HISTORY_ROWS: i64 = 50_000;
@@ -53,8 +56,29 @@ impl Store {
         Ok(store)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Brings everything into the one file, so that it can be renamed.
+    pub(super) fn gather(self) -> Result<(), LedgerError> {
+        let done = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        done.map_err(|source| self.error("write", source))?;
+        let path = self.path.clone();
+        self.db.close().map_err(|(_, source)| LedgerError::Sql { act: "close", path, source })
+    }
+
+    /// Reads what can be read of a database that is damaged. Never fails: what cannot be read is not there.
+    pub(super) fn salvage(path: &Path) -> Book {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let Ok(db) = Connection::open_with_flags(path, flags) else { return Book::default() };
+        let rows = |table: &str| rows_one_by_one(&db, table);
+        Book {
+            boot_report: None,
+            generation: 0,
+            profiles: parsed(rows("profiles"), |p: &crate::model::Profile| p.name.clone()),
+            allocations: parsed(rows("allocations"), |a: &crate::model::Allocation| a.id.clone()),
+            realized: parsed(rows("realized"), |r: &crate::model::Realized| r.allocation.clone()),
+            intents: parsed(rows("intents"), |i: &super::Intent| i.id),
+            wishes: parsed(rows("wishes"), |w: &super::VfWish| w.gpu.clone()),
+            handmade: parsed(rows("handmade"), |h: &super::Handmade| h.uuid),
+        }
     }
 
     /// Page cache and memory map are kept small: the database is a few hundred rows.
@@ -107,7 +131,14 @@ impl Store {
             .query_row("SELECT body FROM meta WHERE key = 'generation'", [], |row| row.get(0))
             .optional()
             .map_err(|source| self.error("read", source))?;
+        let report: Option<String> = self
+            .db
+            .query_row("SELECT body FROM meta WHERE key = ?1", [BOOT_REPORT], |row| row.get(0))
+            .optional()
+            .map_err(|source| self.error("read", source))?;
         Ok(Book {
+            // A report of another version is made anew: it decides nothing.
+            boot_report: report.and_then(|text| serde_json::from_str(&text).ok()),
             generation: generation.and_then(|text| text.parse().ok()).unwrap_or(0),
             profiles: self.table("profiles", |p: &crate::model::Profile| p.name.clone())?,
             allocations: self.table("allocations", |a: &crate::model::Allocation| a.id.clone())?,
@@ -155,8 +186,30 @@ impl Store {
         done.map_err(|source| self.error("write", source))
     }
 
-    /// Reads the newest `most` entries of the history that `wanted` takes, newest first.
-    pub(super) fn history(
+    /// Opens the history as it is now on a connection of its own.
+    pub(super) fn history(&self) -> Result<StoredHistory, LedgerError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags(&self.path, flags).and_then(|db| {
+            // The first reading of a transaction settles what it sees.
+            db.execute_batch("BEGIN")?;
+            db.query_row("SELECT max(id) FROM history", [], |_| Ok(()))?;
+            Ok(db)
+        });
+        let db = opened.map_err(|source| self.error("read", source))?;
+        Ok(StoredHistory { db, path: self.path.clone() })
+    }
+}
+
+/// A reading transaction: what is written later is not in it.
+#[derive(Debug)]
+pub(super) struct StoredHistory {
+    db: Connection,
+    path: PathBuf,
+}
+
+impl StoredHistory {
+    /// Reads the newest `most` entries that `wanted` takes, newest first.
+    pub(super) fn newest(
         &self,
         most: usize,
         wanted: impl Fn(&HistoryEntry) -> bool,
@@ -172,9 +225,29 @@ impl Store {
             }
             Ok(())
         });
-        read.map_err(|source| self.error("read", source))?;
+        read.map_err(|source| LedgerError::Sql { act: "read", path: self.path.clone(), source })?;
         Ok(entries)
     }
+}
+
+/// Reads the bodies of a table up to the first that cannot be read.
+fn rows_one_by_one(db: &Connection, table: &str) -> Vec<String> {
+    let mut bodies = Vec::new();
+    let Ok(mut query) = db.prepare(&format!("SELECT body FROM {table}")) else { return bodies };
+    let Ok(mut rows) = query.query([]) else { return bodies };
+    while let Ok(Some(row)) = rows.next() {
+        bodies.extend(row.get::<_, String>(0).ok());
+    }
+    bodies
+}
+
+/// Keeps the bodies that make sense.
+fn parsed<K: Ord, V: DeserializeOwned>(
+    bodies: Vec<String>,
+    key_of: impl Fn(&V) -> K,
+) -> std::collections::BTreeMap<K, V> {
+    let values = bodies.iter().filter_map(|body| serde_json::from_str::<V>(body).ok());
+    values.map(|value| (key_of(&value), value)).collect()
 }
 
 fn write_one(tx: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Error> {
@@ -188,8 +261,10 @@ fn write_one(tx: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Erro
         Change::OpenIntent(intent) => put(tx, "intents", &intent.id.0.to_string(), intent),
         Change::CloseIntent(id) => delete(tx, "intents", &id.0.to_string()),
         Change::PutWish(wish) => put(tx, "wishes", wish.gpu.as_str(), wish),
+        Change::DeleteWish(gpu) => delete(tx, "wishes", gpu.as_str()),
         Change::PutHandmade(made) => put(tx, "handmade", &made.uuid.to_string(), made),
         Change::DeleteHandmade(uuid) => delete(tx, "handmade", &uuid.to_string()),
+        Change::PutBootReport(report) => put(tx, "meta", BOOT_REPORT, report),
         Change::Record(entry) => record(tx, entry),
     }
 }

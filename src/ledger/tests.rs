@@ -1,17 +1,10 @@
 //! Reopening, refusing, a full disk.
 
 use super::*;
-use crate::model::{AllocationState, Device, DomainRef, Policy, Wish};
+use crate::model::{AllocationState, Device, DomainRef, Pointing, Terms, Wish};
 
 fn profile(name: &str) -> crate::model::Profile {
-    crate::model::Profile {
-        name: name.parse().expect("name"),
-        wish: Wish::Type("mtty-1".to_owned()),
-        class: None,
-        policy: Policy::MostFree,
-        display: false,
-        ramfb: false,
-    }
+    crate::model::Profile::new(name.parse().expect("name"), Wish::Type("mtty-1".to_owned()))
 }
 
 fn allocation(bits: u32) -> crate::model::Allocation {
@@ -25,6 +18,10 @@ fn allocation(bits: u32) -> crate::model::Allocation {
         device: Device::Mdev("22222222-2222-4222-8222-222222222222".parse().expect("uuid")),
         state: AllocationState::Leased,
         until: Some(1_800_000_000),
+        saved: false,
+        terms: Terms::default(),
+        settled: None,
+        pointing: Pointing::default(),
     }
 }
 
@@ -79,15 +76,94 @@ fn a_newer_schema_is_refused_and_left_as_it_is() {
     assert_eq!(version, 99);
 }
 
+fn files(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("directory").map(|entry| entry.expect("entry").file_name());
+    let mut names: Vec<String> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names.retain(|name| name.starts_with("vgpud.db"));
+    names
+}
+
 #[test]
-fn a_row_that_is_no_json_is_named() {
+fn a_row_that_is_no_json_is_named_and_the_others_are_there_and_nothing_is_written() {
     let dir = tempfile::tempdir().expect("directory");
-    drop(Ledger::open(dir.path()).expect("open"));
+    let mut ledger = Ledger::open(dir.path()).expect("open");
+    ledger.commit(vec![Change::PutProfile(profile("small"))], Need::Promise).expect("commit");
+    drop(ledger);
     let db = rusqlite::Connection::open(dir.path().join("vgpud.db")).expect("database");
     db.execute("INSERT INTO profiles VALUES ('bad', '{')", []).expect("insert");
+    db.execute("INSERT INTO profiles VALUES ('z', '{}')", []).expect("insert");
     drop(db);
-    let error = Ledger::open(dir.path()).expect_err("bad row");
-    assert!(error.to_string().contains("\"bad\" of table profiles"), "{error}");
+    let mut ledger = Ledger::open(dir.path()).expect("it is read all the same");
+    let reason = ledger.shut_because().expect("shut").to_owned();
+    assert!(reason.contains("\"bad\" of table profiles"), "{reason}");
+    assert_eq!(ledger.book().profiles.len(), 1);
+    let refused = ledger.commit(vec![Change::PutProfile(profile("other"))], Need::GiveBack);
+    assert!(matches!(refused, Err(LedgerError::Shut(_))), "{refused:?}");
+    ledger.defer(vec![Change::PutProfile(profile("other"))]);
+    assert!(!ledger.has_deferred());
+    assert_eq!(ledger.book().profiles.len(), 1);
+    assert!(ledger.history().is_err());
+}
+
+#[test]
+fn a_damaged_database_is_made_anew_and_set_aside() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("vgpud.db");
+    let garbage = vec![0x11_u8; 40_000];
+    #[expect(clippy::disallowed_methods, reason = "test fixture")]
+    std::fs::write(&path, &garbage).expect("garbage");
+    let mut ledger = Ledger::open(dir.path()).expect("it starts read-only");
+    assert!(ledger.shut_because().is_some_and(|why| why.contains("vgpud.db")), "{:?}", ledger.shut_because());
+    assert!(!ledger.is_blank());
+    let aside = ledger.renew(vec![Change::PutProfile(profile("small"))], 77).expect("anew").expect("aside");
+    assert_eq!(aside, dir.path().join("vgpud.db.damaged-77"));
+    #[expect(clippy::disallowed_methods, reason = "test fixture")]
+    let kept = std::fs::read(&aside).expect("kept");
+    assert_eq!(kept, garbage, "to the byte");
+    ledger.commit(vec![Change::PutProfile(profile("more"))], Need::Promise).expect("it is open again");
+    drop(ledger);
+    let again = Ledger::open(dir.path()).expect("open");
+    assert_eq!(again.shut_because(), None);
+    assert_eq!(again.book().profiles.len(), 2);
+    assert!(!files(dir.path()).iter().any(|name| name.contains("db.new")), "{:?}", files(dir.path()));
+}
+
+#[test]
+fn what_could_be_read_is_part_of_the_new_database_and_a_second_damage_has_its_own_file() {
+    let dir = tempfile::tempdir().expect("directory");
+    for round in 0..2 {
+        let mut ledger = Ledger::open(dir.path()).expect("open");
+        ledger.commit(vec![Change::PutAllocation(allocation(round))], Need::Promise).expect("commit");
+        drop(ledger);
+        let db = rusqlite::Connection::open(dir.path().join("vgpud.db")).expect("database");
+        db.execute("INSERT INTO wishes VALUES ('bad', '{')", []).expect("insert");
+        drop(db);
+        let mut ledger = Ledger::open(dir.path()).expect("read-only");
+        ledger.renew(Vec::new(), 5).expect("anew");
+        assert_eq!(ledger.book().allocations.len(), 1 + round as usize);
+    }
+    let aside = files(dir.path()).into_iter().filter(|name| name.contains("damaged-5"));
+    assert!(aside.clone().count() >= 2, "{:?}", aside.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_lost_database_is_blank_until_something_is_written() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut ledger = Ledger::open(dir.path()).expect("open");
+    assert!(ledger.is_blank());
+    ledger.shut("lost".to_owned());
+    assert!(ledger.commit(vec![Change::PutProfile(profile("a"))], Need::Promise).is_err());
+    drop(ledger);
+    let mut ledger = Ledger::open(dir.path()).expect("open");
+    assert!(ledger.is_blank(), "a start that wrote nothing leaves it blank");
+    ledger.shut("lost".to_owned());
+    assert_eq!(
+        ledger.renew(vec![Change::PutProfile(profile("a"))], 5).expect("anew"),
+        None,
+        "nothing to set aside"
+    );
+    assert!(!ledger.is_blank());
 }
 
 #[test]
@@ -95,7 +171,7 @@ fn a_full_disk_frees_the_ballast_for_what_is_given_back_only() {
     let dir = tempfile::tempdir().expect("directory");
     let mut ledger = Ledger::open(dir.path()).expect("open");
     ledger.commit(vec![Change::PutProfile(profile("small"))], Need::Promise).expect("commit");
-    ledger.store.forbid_growth();
+    ledger.store.as_ref().expect("open").forbid_growth();
     let many: Vec<Change> = (0..2000).map(|n| Change::PutAllocation(allocation(n))).collect();
     let refused = ledger.commit(many.clone(), Need::Promise).expect_err("full");
     assert!(matches!(refused, LedgerError::Full { .. }), "{refused:?}");
@@ -109,8 +185,8 @@ fn a_full_disk_frees_the_ballast_for_what_is_given_back_only() {
 fn history_is_read_newest_first() {
     let dir = tempfile::tempdir().expect("directory");
     let mut ledger = Ledger::open(dir.path()).expect("open");
-    for at in 1..=3 {
-        let entry = HistoryEntry {
+    let entry = |at| {
+        Change::Record(HistoryEntry {
             at,
             uid: Some(0),
             pid: Some(1),
@@ -119,10 +195,15 @@ fn history_is_read_newest_first() {
             domain: Some("web1".to_owned()),
             allocations: Vec::new(),
             outcome: "done".to_owned(),
-        };
-        ledger.commit(vec![Change::Record(entry)], Need::Promise).expect("commit");
+        })
+    };
+    for at in 1..=3 {
+        ledger.commit(vec![entry(at)], Need::Promise).expect("commit");
     }
-    let times: Vec<i64> =
-        ledger.history(2, |_| true).expect("history").iter().map(|entry| entry.at).collect();
-    assert_eq!(times, [3, 2]);
+    ledger.defer(vec![entry(4)]);
+    let history = ledger.history().expect("history");
+    // What comes after it was taken is not in it.
+    ledger.commit(vec![entry(5)], Need::Promise).expect("commit");
+    let newest = history.newest(3, |entry| entry.at != 2).expect("history");
+    assert_eq!(newest.iter().map(|entry| entry.at).collect::<Vec<i64>>(), [4, 3, 1]);
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::dir::Dir;
-use super::{Hypervisor, VirtError};
+use super::{Hypervisor, Version, VirtError};
 
 /// What libvirt tells unasked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub struct Link {
     jobs: Sender<Job>,
     events: Sender<Event>,
     state: Arc<Mutex<String>>,
+    version: Arc<Mutex<Option<Version>>>,
 }
 
 impl Link {
@@ -36,16 +37,34 @@ impl Link {
         let (jobs, queue) = mpsc::channel();
         let (events, told) = mpsc::channel();
         let state = Arc::new(Mutex::new("not connected yet".to_owned()));
-        let worker =
-            Worker { uri: uri.to_owned(), events: events.clone(), state: Arc::clone(&state), open: None };
+        let version = Arc::default();
+        let worker = Worker {
+            uri: uri.to_owned(),
+            events: events.clone(),
+            state: Arc::clone(&state),
+            version: Arc::clone(&version),
+            open: None,
+        };
         std::thread::Builder::new().name("libvirt".to_owned()).spawn(move || worker.run(&queue))?;
-        Ok((Self { jobs, events, state }, told))
+        Ok((Self { jobs, events, state, version }, told))
     }
 
     /// Returns how the connection is, for people.
     #[must_use]
     pub fn state(&self) -> String {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns whether there is no libvirt to ask, as far as is known.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) == "off"
+    }
+
+    /// Returns the version of the daemon that was connected last; `None` before the first connection.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes whoever waits for events look.
@@ -93,6 +112,7 @@ struct Worker {
     uri: String,
     events: Sender<Event>,
     state: Arc<Mutex<String>>,
+    version: Arc<Mutex<Option<Version>>>,
     open: Option<Open>,
 }
 
@@ -108,7 +128,7 @@ impl Worker {
         self.drop_dead();
         let opened = match self.open.take() {
             Some(open) => Ok(open),
-            None => self.connect(),
+            None => self.connect().inspect(|open| self.learn_version(open)),
         };
         let text = match &opened {
             Ok(_) => "connected".to_owned(),
@@ -121,6 +141,15 @@ impl Worker {
             #[cfg(feature = "libvirt")]
             Open::Real(real) => Ok(real),
         }
+    }
+
+    fn learn_version(&self, open: &Open) {
+        let version = match open {
+            Open::Dir(dir) => dir.version(),
+            #[cfg(feature = "libvirt")]
+            Open::Real(real) => real.version(),
+        };
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
     }
 
     fn drop_dead(&mut self) {

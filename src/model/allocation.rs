@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AllocationId, BootId, DeviceName, DomainUuid, GpuId, MdevTypeId, MdevUuid, PciAddress, PciId,
-    ProfileName, RunId,
+    AllocationId, BootId, DeviceName, DomainUuid, GpuId, MdevTypeId, MdevUuid, PciAddress, PciId, Pointing,
+    ProfileName, RunId, Settled, Terms,
 };
 
 /// What the domain's XML names.
@@ -104,6 +104,19 @@ pub struct Allocation {
     pub state: AllocationState,
     /// When a lease or grace period ends: seconds since the epoch. `None` when nothing ends.
     pub until: Option<i64>,
+    /// Whether a saved image or a snapshot with memory of its domain exists, as far as is known: what is in
+    /// the guest's memory needs the exact type.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub saved: bool,
+    /// On what terms it was promised.
+    #[serde(default, skip_serializing_if = "Terms::is_default")]
+    pub terms: Terms,
+    /// What its first start settled; `None` before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Settled>,
+    /// What became of the VF address that its domain's definition names.
+    #[serde(default, skip_serializing_if = "Pointing::is_default")]
+    pub pointing: Pointing,
 }
 
 /// A hostdev of the domain's XML that is, or claims to be, ours.

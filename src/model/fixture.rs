@@ -1,8 +1,9 @@
 //! Small hosts for tests.
 
 use crate::model::{
-    BackendKind, DeviceName, Framebuffer, Gpu, Holder, HostSnapshot, Mdev, MdevParent, MdevType, MdevTypeId,
-    MdevUuid, PciAddress, PciId, Policy, Profile, Sriov, Vf, Wish,
+    Allocation, AllocationId, AllocationState, BackendKind, Device, DeviceName, DomainRef, Framebuffer, Gpu,
+    Holder, HostSnapshot, Mdev, MdevParent, MdevType, MdevTypeId, MdevUuid, PciAddress, PciId, Pointing,
+    Profile, Sriov, Terms, Vf, Wish,
 };
 
 pub(crate) fn host(gpus: Vec<Gpu>) -> HostSnapshot {
@@ -77,14 +78,7 @@ pub(crate) fn holder(domain: Option<&str>) -> Holder {
 }
 
 pub(crate) fn profile(name: &str, wish: Wish) -> Profile {
-    Profile {
-        name: name.parse().expect("valid name"),
-        wish,
-        class: None,
-        policy: Policy::MostFree,
-        display: false,
-        ramfb: false,
-    }
+    Profile::new(name.parse().expect("valid name"), wish)
 }
 
 pub(crate) fn uuid(number: u32) -> MdevUuid {
@@ -105,4 +99,23 @@ pub(crate) fn type_id(id: &str) -> MdevTypeId {
 
 pub(crate) fn name_of(name: &str) -> DeviceName {
     name.parse().expect("valid name")
+}
+
+/// An attached slice of profile `nic` whose domain, number `domain`, names a VF.
+pub(crate) fn vf_allocation(bits: u32, domain: u32, address: &str) -> Allocation {
+    Allocation {
+        id: AllocationId::from_bits(bits),
+        domain: DomainRef {
+            uuid: format!("00000000-0000-4000-8000-{domain:012}").parse().expect("valid UUID"),
+            name: format!("web{domain}"),
+        },
+        profile: "nic".parse().expect("valid name"),
+        device: Device::Vf(pci(address)),
+        state: AllocationState::Attached,
+        until: None,
+        terms: Terms::default(),
+        settled: None,
+        pointing: Pointing::default(),
+        saved: false,
+    }
 }

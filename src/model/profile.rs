@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DeviceKind, DeviceName, Framebuffer, GpuId, IdError, MdevTypeId, PciId, ProfileName};
+use crate::model::{
+    DeviceKind, DeviceName, Float, Framebuffer, GpuId, IdError, MdevTypeId, PciId, ProfileName,
+};
 
 /// What a profile asks for. Exactly one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,12 +103,31 @@ pub struct Profile {
     /// How the parent is chosen.
     #[serde(default)]
     pub policy: Policy,
+    /// What may differ from one start to the next, beside the parent.
+    #[serde(default, skip_serializing_if = "Float::is_default")]
+    pub float: Float,
     /// `display='on'` in the hostdev; needs a graphics device in the domain.
     #[serde(default)]
     pub display: bool,
     /// `ramfb='on'` in the hostdev; needs `display`.
     #[serde(default)]
     pub ramfb: bool,
+}
+
+impl Profile {
+    /// Returns a profile of which nothing but the wish was said.
+    #[must_use]
+    pub fn new(name: ProfileName, wish: Wish) -> Self {
+        Self {
+            name,
+            wish,
+            class: None,
+            policy: Policy::default(),
+            float: Float::default(),
+            display: false,
+            ramfb: false,
+        }
+    }
 }
 
 /// One candidate of an explanation: what a parent could give a profile now.

@@ -135,7 +135,7 @@ pub struct Vf {
     pub id: PciId,
     /// The bound driver.
     pub driver: Option<String>,
-    /// Whether a VFIO driver owns it (`vfio-dev/` exists).
+    /// Whether a VFIO driver owns it (`vfio-dev/` exists, or the driver's name says so).
     pub vfio: bool,
     /// IOMMU group.
     pub iommu_group: Option<IommuGroupId>,

@@ -34,6 +34,14 @@ pub enum Step {
         /// VFs there before.
         before: u32,
     },
+    /// Let host drivers take new VFs of a PF, or not: what vgpud found before it first changed the PF. Reverse:
+    /// the same with the other value.
+    SetAutoprobe {
+        /// The PF.
+        pf: PciAddress,
+        /// Whether they may.
+        on: bool,
+    },
     /// Give a VF to its VFIO driver. Reverse: none; a VF of a managed PF stays there.
     BindVf {
         /// The VF.
@@ -48,7 +56,7 @@ impl Step {
         match self {
             Self::CreateMdev { uuid, .. } | Self::RemoveMdev { uuid } => Some(Device::Mdev(*uuid)),
             Self::BindVf { vf } => Some(Device::Vf(*vf)),
-            Self::SetVfs { .. } => None,
+            Self::SetVfs { .. } | Self::SetAutoprobe { .. } => None,
         }
     }
 }
@@ -61,6 +69,10 @@ impl fmt::Display for Step {
             }
             Self::RemoveMdev { uuid } => write!(f, "remove mdev {uuid}"),
             Self::SetVfs { pf, count, before } => write!(f, "set VFs of {pf} from {before} to {count}"),
+            Self::SetAutoprobe { pf, on } => {
+                let word = if *on { "on" } else { "off" };
+                write!(f, "turn driver probing of new VFs of {pf} {word}")
+            }
             Self::BindVf { vf } => write!(f, "bind VF {vf} to its VFIO driver"),
         }
     }

@@ -8,7 +8,7 @@ use crate::model::{
     Candidate, Device, GpuId, Holder, HostSnapshot, Mdev, MdevParent, MdevType, Profile, Vf, one_line,
 };
 use crate::placement::{Barred, Owner, Owners};
-use crate::profile::{Fit, Match, candidates};
+use crate::profile::{Bounds, Fit, Match, candidates};
 
 /// A parent that matches, or the reason why it does not.
 #[derive(Clone, Debug)]
@@ -23,11 +23,15 @@ pub(super) struct Offer<'a> {
 /// Returns what every parent offers, in the order of [`candidates`].
 pub(super) fn offers<'a>(
     profile: &Profile,
+    bounds: &Bounds,
     snapshot: &'a HostSnapshot,
     owners: &Owners,
     barred: &[Barred],
 ) -> Vec<Offer<'a>> {
-    let offer = |matched: Match<'a>| {
+    let offer = |mut matched: Match<'a>| {
+        if let Some(reason) = bounds.excludes(&matched) {
+            matched.fit = Err(reason);
+        }
         let room = match &matched.fit {
             Err(reason) => Err(reason.clone()),
             Ok(fit) => match bar(&matched, fit, barred) {
@@ -37,7 +41,8 @@ pub(super) fn offers<'a>(
         };
         Offer { matched, room, of_gpu: 0 }
     };
-    let mut all: Vec<Offer<'a>> = candidates(profile, snapshot).into_iter().map(offer).collect();
+    let mut all: Vec<Offer<'a>> =
+        candidates(&bounds.narrow(profile), snapshot).into_iter().map(offer).collect();
     let mut of_gpu: BTreeMap<&'a GpuId, u32> = BTreeMap::new();
     for one in &all {
         let sum = of_gpu.entry(&one.matched.gpu.id).or_insert(0);
@@ -162,10 +167,15 @@ pub(super) fn vf_owner(vf: &Vf, owners: &Owners) -> String {
 }
 
 fn owner(device: Device, holders: &[Holder], owners: &Owners) -> Option<String> {
-    let ours = owners.get(&device).map(|owner| match owner {
-        Owner::Allocation { domain, .. } => format!("domain {}", one_line(domain, 64)),
-        Owner::Handmade => "vgpuctl by hand".to_owned(),
-    });
-    let domain = || holders.iter().find_map(|holder| holder.domain.as_deref());
-    ours.or_else(|| domain().map(|domain| format!("foreign (domain {})", one_line(domain, 64))))
+    let domain = holders.iter().find_map(|holder| holder.domain.as_deref()).map(|name| one_line(name, 64));
+    match (owners.get(&device), domain) {
+        (Some(Owner::Allocation { domain, guaranteed: true, .. }), _) => {
+            Some(format!("domain {} (guaranteed)", one_line(domain, 64)))
+        }
+        (Some(Owner::Allocation { domain, .. }), _) => Some(format!("domain {}", one_line(domain, 64))),
+        (Some(Owner::Handmade), _) => Some("vgpuctl by hand".to_owned()),
+        (Some(Owner::Foreign(maker)), None) => Some(format!("foreign ({maker})")),
+        (Some(Owner::Foreign(maker)), Some(domain)) => Some(format!("foreign ({maker}, domain {domain})")),
+        (None, domain) => domain.map(|domain| format!("foreign (domain {domain})")),
+    }
 }

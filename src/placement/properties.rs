@@ -99,7 +99,8 @@ fn any_wants() -> impl Strategy<Value = Vec<Want>> {
                 Wish::Vf(_) => Device::Vf(pci(&format!("0000:0{bus}:10.{function}"))),
                 _ => Device::Mdev(uuid(number)),
             };
-            Want { allocation: AllocationId::from_bits(number), profile, device }
+            let (allocation, bounds) = (AllocationId::from_bits(number), Bounds::default());
+            Want { allocation, profile, bounds, device }
         };
         (0..).zip(wants).map(make).collect()
     })
@@ -252,8 +253,8 @@ proptest! {
         let answer = choose(&wants, &snapshot, &owners, &barred);
         prop_assert_eq!(choose(&wants, &other, &owners, &barred), answer);
         for want in &wants {
-            let explained = explain(&want.profile, &snapshot, &owners, &barred);
-            prop_assert_eq!(explain(&want.profile, &other, &owners, &barred), explained);
+            let explained = explain(&want.profile, &want.bounds, &snapshot, &owners, &barred);
+            prop_assert_eq!(explain(&want.profile, &want.bounds, &other, &owners, &barred), explained);
         }
     }
 
@@ -261,12 +262,13 @@ proptest! {
     fn the_first_candidate_of_an_explanation_is_the_choice(
         snapshot in any_host(), profile in any_profile(), barred in any_barred(),
     ) {
-        let explained = explain(&profile, &snapshot, &Owners::new(), &barred);
+        let explained = explain(&profile, &Bounds::default(), &snapshot, &Owners::new(), &barred);
         for candidate in &explained {
             prop_assert_eq!(candidate.possible == 0, candidate.reason.is_some());
         }
         if !matches!(profile.wish, Wish::Vf(_)) {
-            let want = Want { allocation: AllocationId::from_bits(1), profile, device: Device::Mdev(uuid(1)) };
+            let (allocation, bounds) = (AllocationId::from_bits(1), Bounds::default());
+            let want = Want { allocation, profile, bounds, device: Device::Mdev(uuid(1)) };
             let chosen = choose(&[want], &snapshot, &Owners::new(), &barred).ok();
             let first = explained.into_iter().next().filter(|first| first.possible > 0);
             prop_assert_eq!(
@@ -277,11 +279,35 @@ proptest! {
     }
 
     #[test]
+    fn bounds_are_as_if_nothing_else_were_there(
+        snapshot in any_host(), profile in any_profile(), barred in any_barred(),
+        at in proptest::option::of(0usize..3), exact in proptest::option::of("t-[123]"),
+    ) {
+        prop_assume!(!matches!(profile.wish, Wish::Vf(_)));
+        let gpu = at.map(|number| format!("virtual:g{number}").parse().expect("valid identity"));
+        let bounds = Bounds { gpu, exact: exact.map(Wish::Type), ..Bounds::default() };
+        let mut only = snapshot.clone();
+        only.gpus.retain(|found| bounds.gpu.as_ref().is_none_or(|gpu| *gpu == found.id));
+        let (allocation, device) = (AllocationId::from_bits(1), Device::Mdev(uuid(1)));
+        let alone = Want { allocation, profile: bounds.narrow(&profile), bounds: Bounds::default(), device };
+        let bound = Want { profile: profile.clone(), bounds: bounds.clone(), ..alone.clone() };
+        let free = choose(&[alone], &only, &Owners::new(), &barred).ok();
+        let answer = choose(&[bound], &snapshot, &Owners::new(), &barred);
+        if let Err(refusal) = &answer {
+            prop_assert_eq!(refusal.hints()[0].contains("allocation 00000001"), !bounds.is_free());
+        }
+        prop_assert_eq!(answer.ok(), free.clone());
+        let explained = explain(&profile, &bounds, &snapshot, &Owners::new(), &barred);
+        let first = explained.into_iter().next().filter(|first| first.possible > 0).map(|first| first.parent);
+        prop_assert_eq!(first, free.map(|choices| choices[0].parent.clone()));
+    }
+
+    #[test]
     fn no_other_vf_is_named_less(snapshot in any_host(), named in proptest::collection::vec(0u32..3, 9)) {
         let all: Vec<&Vf> = snapshot.vfs().map(|(_, vf)| vf).filter(|vf| vf.id == pci_id("8086:10ca")).collect();
         let named: BTreeMap<_, _> = all.iter().map(|vf| vf.address).zip(named).collect();
         let profile = profile("nic", Wish::Vf(pci_id("8086:10ca")));
-        match choose_vf(&profile, &snapshot, &named, &BTreeSet::new()) {
+        match choose_vf(&profile, &snapshot, &Owners::new(), &named, &BTreeSet::new(), Must::Exist) {
             Err(_) => prop_assert!(all.is_empty()),
             Ok(address) => {
                 let chosen = all.iter().find(|vf| vf.address == address).expect("it exists");
@@ -289,7 +315,7 @@ proptest! {
                 let better = |vf: &&&Vf| users(vf) < users(chosen);
                 prop_assert!(all.iter().find(better).is_none());
                 let fixed = BTreeSet::from([address]);
-                if let Ok(second) = choose_vf(&profile, &snapshot, &named, &fixed) {
+                if let Ok(second) = choose_vf(&profile, &snapshot, &Owners::new(), &named, &fixed, Must::Exist) {
                     prop_assert_ne!(second, address);
                 }
             }

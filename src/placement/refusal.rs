@@ -6,6 +6,7 @@ use std::fmt;
 use crate::model::{HostSnapshot, Kind, Profile, Refusal, Wish, one_line};
 use crate::placement::offer::{Offer, held_text, offers};
 use crate::placement::{Barred, Owners, Want};
+use crate::profile::Bounds;
 
 /// The most places that one line names.
 const MOST_PLACES: usize = 8;
@@ -81,7 +82,7 @@ impl From<NoPlacement> for Refusal {
 pub(super) fn asked(wants: &[Want]) -> String {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for want in wants {
-        let Profile { name, wish, .. } = &want.profile;
+        let Profile { name, wish, .. } = &want.bounds.narrow(&want.profile);
         let what = match wish {
             Wish::Vf(_) => format!("VF {} (profile {name})", want.device),
             wish => format!("{wish} (profile {name})"),
@@ -94,15 +95,27 @@ pub(super) fn asked(wants: &[Want]) -> String {
     counts.into_iter().map(one).collect::<Vec<_>>().join(" and ")
 }
 
-/// Creates the refusal of a request for which `profile` has no room.
+/// Says what binds a want more than its profile, and what to type for fewer bounds.
+pub(super) fn bound(want: &Want) -> Option<String> {
+    let reasons = want.bounds.reasons();
+    if reasons.is_empty() {
+        return None;
+    }
+    let binds = format!("allocation {} {}", want.allocation, reasons.join(" and "));
+    let lifts = want.bounds.lifts(&want.allocation, &want.profile.name);
+    Some(format!("{binds}: {}", lifts.join("; ")))
+}
+
+/// Creates the refusal of a request in which `want` has no room.
 pub(super) fn full(
     wants: &[Want],
-    profile: &Profile,
+    want: &Want,
     snapshot: &HostSnapshot,
     owners: &Owners,
     barred: &[Barred],
 ) -> NoPlacement {
-    let no = of_profile(asked(wants), profile, snapshot, owners, barred);
+    let mut no = of_profile(asked(wants), &want.profile, &want.bounds, snapshot, owners, barred);
+    no.hints.splice(0..0, bound(want));
     if wants.len() < 2 {
         return no;
     }
@@ -113,12 +126,14 @@ pub(super) fn full(
 pub(super) fn of_profile(
     asked: String,
     profile: &Profile,
+    bounds: &Bounds,
     snapshot: &HostSnapshot,
     owners: &Owners,
     barred: &[Barred],
 ) -> NoPlacement {
-    let refusal = NoPlacement::new(asked, places(profile, snapshot, owners, barred), Kind::NoCapacity)
-        .hint(format!("`vgpuctl profile explain {}` shows what every parent can give", profile.name));
+    let refusal =
+        NoPlacement::new(asked, places(profile, bounds, snapshot, owners, barred), Kind::NoCapacity)
+            .hint(format!("`vgpuctl profile explain {}` shows what every parent can give", profile.name));
     match snapshot.problems.first() {
         None => refusal,
         Some(problem) => refusal.hint(format!(
@@ -136,11 +151,12 @@ pub(super) fn of_profile(
 /// Lists what every parent could give `profile`, best first.
 pub(super) fn places(
     profile: &Profile,
+    bounds: &Bounds,
     snapshot: &HostSnapshot,
     owners: &Owners,
     barred: &[Barred],
 ) -> Vec<Passed> {
-    let mut all = offers(profile, snapshot, owners, barred);
+    let mut all = offers(profile, bounds, snapshot, owners, barred);
     all.sort_by(Offer::best_first);
     groups(&all, owners)
 }

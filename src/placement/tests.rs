@@ -8,7 +8,12 @@ use crate::model::{Refusal, ScanProblem};
 
 fn want(number: u32, profile: &Profile) -> Want {
     let allocation = AllocationId::from_bits(number);
-    Want { allocation, profile: profile.clone(), device: Device::Mdev(uuid(number)) }
+    Want {
+        allocation,
+        profile: profile.clone(),
+        bounds: Bounds::default(),
+        device: Device::Mdev(uuid(number)),
+    }
 }
 
 fn want_vf(number: u32, profile: &Profile, address: &str) -> Want {
@@ -16,7 +21,8 @@ fn want_vf(number: u32, profile: &Profile, address: &str) -> Want {
 }
 
 fn owner(number: u32, domain: &str) -> Owner {
-    Owner::Allocation { allocation: AllocationId::from_bits(number), domain: domain.to_owned() }
+    let allocation = AllocationId::from_bits(number);
+    Owner::Allocation { allocation, domain: domain.to_owned(), guaranteed: false }
 }
 
 fn of_type(id: &str) -> Profile {
@@ -68,7 +74,7 @@ fn of_parents_that_have_the_same_left_one_on_the_emptier_gpu_wins() {
     };
     let snapshot = host(vec![gpu("a", vfs("a", [0, 1, 1])), gpu("b", vfs("b", [1, 1, 1]))]);
     assert_eq!(parents(&choose_mdevs(1, &snapshot).expect("room")), ["b0"]);
-    let explained = explain(&of_type("t"), &snapshot, &Owners::new(), &[]);
+    let explained = explain(&of_type("t"), &Bounds::default(), &snapshot, &Owners::new(), &[]);
     assert_eq!(explained[0].parent.as_str(), "b0", "explain names the same one first");
 }
 
@@ -266,7 +272,8 @@ fn an_attach_takes_the_vf_that_the_fewest_name() {
     let mut named = BTreeMap::new();
     let mut order = Vec::new();
     for _ in 0..7 {
-        let address = choose_vf(&nic(), &snapshot, &named, &BTreeSet::new()).expect("some VF");
+        let address = choose_vf(&nic(), &snapshot, &Owners::new(), &named, &BTreeSet::new(), Must::Exist)
+            .expect("some VF");
         *named.entry(address).or_insert(0) += 1;
         order.push(address.to_string());
     }
@@ -279,7 +286,8 @@ fn an_attach_takes_the_vf_that_the_fewest_name() {
 fn a_domain_never_gets_one_vf_twice() {
     let snapshot = host(vec![pf("p", vec![vf("0000:01:10.0", "8086:10ca")]), pf("q", vec![])]);
     let mine = BTreeSet::from([pci("0000:01:10.0")]);
-    let refusal = choose_vf(&nic(), &snapshot, &BTreeMap::new(), &mine).expect_err("it has the only one");
+    let refusal = choose_vf(&nic(), &snapshot, &Owners::new(), &BTreeMap::new(), &mine, Must::Exist)
+        .expect_err("it has the only one");
     assert_eq!(refusal.kind(), Kind::NoCapacity);
     assert_eq!(
         refusal.to_string(),
@@ -294,7 +302,7 @@ fn an_explanation_is_best_first_with_reasons_where_nothing_is_possible() {
     let mut snapshot = two((0, 2));
     snapshot.gpus[0].parents[0].mdevs = vec![mdev(1, "t")];
     snapshot.gpus.push(gpu("c", vec![]));
-    let explained = explain(&of_type("t"), &snapshot, &Owners::new(), &[]);
+    let explained = explain(&of_type("t"), &Bounds::default(), &snapshot, &Owners::new(), &[]);
     let shown: Vec<_> =
         explained.iter().map(|c| (c.parent.as_str(), c.possible, c.reason.as_deref())).collect();
     let expected = [
@@ -303,4 +311,52 @@ fn an_explanation_is_best_first_with_reasons_where_nothing_is_possible() {
         ("c", 0, Some("offers no mdev types: there is no mdev_supported_types")),
     ];
     assert_eq!(shown, expected);
+}
+
+/// One PF with VFs at functions 0 and 2, the first guaranteed to web1.
+fn with_guaranteed_vf() -> (HostSnapshot, Owners) {
+    let vfs = ["0000:01:10.0", "0000:01:10.2"].map(|address| vf(address, "8086:10ca"));
+    let (allocation, domain) = (AllocationId::from_bits(1), "web1".to_owned());
+    let owner = Owner::Allocation { allocation, domain, guaranteed: true };
+    (host(vec![pf("a", vfs.to_vec())]), Owners::from([(Device::Vf(pci("0000:01:10.0")), owner)]))
+}
+
+#[test]
+fn a_guaranteed_vf_is_its_allocations_alone() {
+    let (snapshot, owners) = with_guaranteed_vf();
+    let (none, mine) = (BTreeMap::new(), BTreeSet::new());
+    for must in [Must::Exist, Must::BeFree] {
+        let named = BTreeMap::from([(pci("0000:01:10.2"), 9)]);
+        let drawn = choose_vf(&nic(), &snapshot, &owners, &named, &mine, must).expect("the other one");
+        assert_eq!(drawn, pci("0000:01:10.2"), "however many name it");
+    }
+    let mine = BTreeSet::from([pci("0000:01:10.2")]);
+    let refusal = choose_vf(&nic(), &snapshot, &owners, &none, &mine, Must::Exist).expect_err("none left");
+    assert!(refusal.to_string().contains("domain web1 (guaranteed) 1 x VF"), "{refusal}");
+    let of = |number| choose(&[want_vf(number, &nic(), "0000:01:10.0")], &snapshot, &owners, &[]);
+    assert!(of(1).is_ok(), "its own");
+    assert!(of(2).expect_err("another's").to_string().contains("domain web1 (guaranteed)"));
+}
+
+#[test]
+fn a_vf_that_must_be_free_is_not_one_that_runs() {
+    let (mut snapshot, _) = with_guaranteed_vf();
+    let sriov = snapshot.gpus[0].sriov.as_mut().expect("a PF");
+    sriov.vfs[0].holders = vec![holder(Some("web9"))];
+    let ran = Owners::from([(Device::Vf(pci("0000:01:10.2")), owner(2, "web2"))]);
+    let (named, mine) = (BTreeMap::new(), BTreeSet::new());
+    assert!(choose_vf(&nic(), &snapshot, &ran, &named, &mine, Must::Exist).is_ok(), "one that exists");
+    let refusal = choose_vf(&nic(), &snapshot, &ran, &named, &mine, Must::BeFree).expect_err("none is free");
+    assert_eq!(refusal.kind(), Kind::NoCapacity);
+}
+
+#[test]
+fn a_pinned_vf_on_another_gpu_is_refused_with_what_to_type() {
+    let (snapshot, _) = with_guaranteed_vf();
+    let gpu = Some("virtual:b".parse().expect("identity"));
+    let bounds = Bounds { gpu, ..Bounds::default() };
+    let pinned = Want { bounds, ..want_vf(1, &nic(), "0000:01:10.2") };
+    let refusal = choose(&[pinned], &snapshot, &Owners::new(), &[]).expect_err("pinned elsewhere");
+    assert!(refusal.to_string().contains("is not on GPU virtual:b"), "{refusal}");
+    assert!(refusal.hints()[0].contains("--no-pin"), "{:?}", refusal.hints());
 }

@@ -6,27 +6,46 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{BackendKind, Device, Gpu, HostSnapshot, Kind, PciAddress, PciId, Profile, Vf, Wish};
 use crate::placement::offer::{vf_is_free, vf_owner};
 use crate::placement::{Barred, Choice, NoPlacement, Owner, Owners, Passed, Want, refusal};
-use crate::profile::{Fit, candidates};
+use crate::profile::{Bounds, Fit, candidates};
+
+/// What a VF that is named must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Must {
+    /// There; whether it is free is seen when the domain starts.
+    Exist,
+    /// Free now.
+    BeFree,
+}
 
 /// Chooses the VF that a new allocation will name: one that the fewest allocations name; then one that
 /// nobody holds, one that is on its VFIO driver already, one of the PF with the most free; ties by
 /// address. `named` counts the allocations that name each VF, `mine` are the VFs that the same domain names
-/// already: a domain cannot have one twice.
+/// already: a domain cannot have one twice. One that is guaranteed to another domain is never named.
 ///
 /// # Errors
-/// When no VF of the profile exists that the domain does not name.
+/// When no VF of the profile exists that the domain does not name, or none of them is free that must be.
 pub fn choose_vf(
     profile: &Profile,
     snapshot: &HostSnapshot,
+    owners: &Owners,
     named: &BTreeMap<PciAddress, u32>,
     mine: &BTreeSet<PciAddress>,
+    must: Must,
 ) -> Result<PciAddress, NoPlacement> {
     let count = |vf: &Vf| named.get(&vf.address).copied().unwrap_or(0);
+    let guaranteed = |vf: &Vf| {
+        let owner = owners.get(&Device::Vf(vf.address));
+        matches!(owner, Some(Owner::Allocation { guaranteed: true, .. }))
+    };
+    let mine_to_name = |vf: &Vf| {
+        let free = must == Must::Exist || vf_is_free(vf, owners);
+        free && !mine.contains(&vf.address) && !guaranteed(vf)
+    };
     let mut best = None;
     for matched in candidates(profile, snapshot) {
         let Ok(Fit::Vfs(vfs)) = matched.fit else { continue };
         let free = vfs.iter().filter(|vf| count(vf) == 0 && vf.holders.is_empty()).count();
-        for vf in vfs.into_iter().filter(|vf| !mine.contains(&vf.address)) {
+        for vf in vfs.into_iter().filter(|vf| mine_to_name(vf)) {
             let held = !vf.holders.is_empty();
             // A VF that somebody foreign holds is as good as named once.
             let users = count(vf).max(u32::from(held));
@@ -36,7 +55,7 @@ pub fn choose_vf(
     }
     best.map(|Reverse((.., address))| address).ok_or_else(|| {
         let asked = format!("one more {} (profile {})", profile.wish, profile.name);
-        let mut no = refusal::of_profile(asked, profile, snapshot, &Owners::new(), &[]);
+        let mut no = refusal::of_profile(asked, profile, &Bounds::default(), snapshot, owners, &[]);
         if !mine.is_empty() {
             no = no.hint(
                 "the domain names every VF that would do; `vgpuctl vfs set PF N` makes more".to_owned(),
@@ -58,26 +77,29 @@ pub(super) fn named(
     let mut kind = Kind::NoCapacity;
     let mut short = None;
     for want in wants {
-        let (Device::Vf(address), Wish::Vf(id)) = (want.device, &want.profile.wish) else {
+        let (Device::Vf(address), Wish::Vf(id)) = (want.device, want.bounds.narrow(&want.profile).wish)
+        else {
             choices.push(None);
             continue;
         };
-        match take(want, address, *id, snapshot, owners, barred) {
+        match take(want, address, id, snapshot, owners, barred) {
             Ok(choice) => choices.push(Some(choice)),
             Err((why, text)) => {
                 kind = why;
-                short = short.or(Some(&want.profile));
+                short = short.or(Some(want));
                 passed.push(Passed { place: address.to_string(), text });
             }
         }
     }
-    let Some(profile) = short else { return Ok(choices) };
-    passed.extend(refusal::places(profile, snapshot, owners, barred));
-    Err(NoPlacement::new(refusal::asked(wants), passed, kind)
-        .hint("`vgpuctl detach` and `vgpuctl attach` give the domain another VF".to_owned()))
+    let Some(short) = short else { return Ok(choices) };
+    passed.extend(refusal::places(&short.profile, &short.bounds, snapshot, owners, barred));
+    let another = "`vgpuctl detach` and `vgpuctl attach` give the domain another VF".to_owned();
+    let hints = refusal::bound(short).into_iter().chain([another]);
+    Err(hints.fold(NoPlacement::new(refusal::asked(wants), passed, kind), NoPlacement::hint))
 }
 
-fn take(
+/// Gives a want the VF that it names, or says why that cannot be had.
+pub(super) fn take(
     want: &Want,
     address: PciAddress,
     id: PciId,
@@ -93,6 +115,9 @@ fn take(
     }
     if gpu.backend != BackendKind::Sriov {
         return Err((Kind::Conflict, format!("is on {}, which does not give out VFs", gpu.name)));
+    }
+    if let Some(pinned) = want.bounds.gpu.as_ref().filter(|pinned| **pinned != gpu.id) {
+        return Err((Kind::Conflict, format!("is not on GPU {pinned}, to which this allocation is pinned")));
     }
     if let Some(bar) = barred.iter().find(|bar| bars(bar, gpu, vf)) {
         return Err((Kind::NoCapacity, format!("cannot be had: {} {}", bar.parent, bar.reason)));
@@ -115,6 +140,6 @@ fn take(
 }
 
 /// Returns whether a bar is for a VF: it names the PF, or the VF itself.
-fn bars(bar: &Barred, gpu: &Gpu, vf: &Vf) -> bool {
+pub(super) fn bars(bar: &Barred, gpu: &Gpu, vf: &Vf) -> bool {
     bar.mdev_type.is_none() && (bar.parent == gpu.name || bar.parent.as_str().parse() == Ok(vf.address))
 }

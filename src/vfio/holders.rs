@@ -1,20 +1,22 @@
-//! Which processes have VFIO nodes open.
+//! Which processes have nodes open that keep a function in use: VFIO's, and those of a VF's display driver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Holder, IommuGroupId};
 use crate::sysfs::Sysfs;
 
-/// A node below `/dev/vfio` that stands for a group or a device.
+/// A node that stands for a group or a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Node {
     /// `/dev/vfio/N`.
     Group(IommuGroupId),
     /// `/dev/vfio/devices/vfioN`, by its last component.
     Device(String),
+    /// `/dev/dri/NAME` of a virtual function that a display driver of the host has.
+    Dri(String),
 }
 
-/// Who has VFIO nodes open: one reading of all processes.
+/// Who has such nodes open: one reading of all processes.
 ///
 /// A known weakness: processes that this reader may not look into are missing, so an empty answer
 /// proves nothing without root. What must be proven is proven with [`crate::vfio::GroupGuard`].
@@ -28,12 +30,13 @@ impl Holders {
     #[must_use]
     pub fn scan(sysfs: &Sysfs) -> Self {
         let mut all = Self::default();
-        if !any_node(sysfs) {
+        let dri = dri_nodes_of_vfs(sysfs);
+        if dri.is_empty() && !any_node(sysfs) {
             return all;
         }
         for name in sysfs.list("proc").unwrap_or_default() {
             let Ok(pid) = name.parse::<u32>() else { continue };
-            let nodes = open_nodes(sysfs, pid);
+            let nodes = open_nodes(sysfs, pid, &dri);
             if nodes.is_empty() {
                 continue;
             }
@@ -54,13 +57,18 @@ impl Holders {
         self.by_node.get(node).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns who uses a device: its group's node, or its own below `<dir>/vfio-dev`. Sorted by pid.
+    /// Returns who uses a device: its group's node, or its own below `<dir>/vfio-dev` or `<dir>/drm`. Sorted by pid.
     #[must_use]
     pub fn of_device(&self, sysfs: &Sysfs, dir: &str, group: Option<IommuGroupId>) -> Vec<Holder> {
         let mut found = group.map_or(&[][..], |group| self.of(&Node::Group(group))).to_vec();
         if self.by_node.keys().any(|node| matches!(node, Node::Device(_))) {
             for name in sysfs.list_optional(&format!("{dir}/vfio-dev")).unwrap_or_default() {
                 found.extend_from_slice(self.of(&Node::Device(name)));
+            }
+        }
+        if self.by_node.keys().any(|node| matches!(node, Node::Dri(_))) {
+            for name in sysfs.list_optional(&format!("{dir}/drm")).unwrap_or_default() {
+                found.extend_from_slice(self.of(&Node::Dri(name)));
             }
         }
         found.sort();
@@ -74,17 +82,28 @@ fn any_node(sysfs: &Sysfs) -> bool {
     sysfs.list_optional("dev/vfio").unwrap_or_default().iter().any(|name| name != "vfio")
 }
 
-fn open_nodes(sysfs: &Sysfs, pid: u32) -> Vec<Node> {
+/// The nodes of display drivers on virtual functions, by name (`card1`, `renderD129`).
+fn dri_nodes_of_vfs(sysfs: &Sysfs) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> =
+        sysfs.list_optional("sys/class/drm").unwrap_or_default().into_iter().collect();
+    names.retain(|name| sysfs.exists(&format!("sys/class/drm/{name}/device/physfn")));
+    names
+}
+
+fn open_nodes(sysfs: &Sysfs, pid: u32, dri: &BTreeSet<String>) -> Vec<Node> {
     let fds = format!("proc/{pid}/fd");
     let names = sysfs.list(&fds).unwrap_or_default();
     let targets = names.iter().filter_map(|fd| sysfs.link(&format!("{fds}/{fd}")).ok().flatten());
-    let mut nodes: Vec<Node> = targets.filter_map(|target| parse_node(&target)).collect();
+    let mut nodes: Vec<Node> = targets.filter_map(|target| parse_node(&target, dri)).collect();
     nodes.sort();
     nodes.dedup();
     nodes
 }
 
-fn parse_node(target: &str) -> Option<Node> {
+fn parse_node(target: &str, dri: &BTreeSet<String>) -> Option<Node> {
+    if let Some(name) = target.strip_prefix("/dev/dri/") {
+        return dri.get(name).cloned().map(Node::Dri);
+    }
     let name = target.strip_prefix("/dev/vfio/")?;
     if let Some(device) = name.strip_prefix("devices/") {
         return Some(Node::Device(device.to_owned()));
@@ -134,12 +153,47 @@ mod tests {
     }
 
     #[test]
-    fn only_group_and_device_nodes_count() {
-        assert_eq!(parse_node("/dev/vfio/12"), Some(Node::Group(IommuGroupId(12))));
-        assert_eq!(parse_node("/dev/vfio/devices/vfio3"), Some(Node::Device("vfio3".into())));
-        for other in ["/dev/vfio/vfio", "/dev/vfio/noiommu-1", "anon_inode:[vfio-device]", "/dev/null"] {
-            assert_eq!(parse_node(other), None, "{other}");
+    fn only_nodes_that_keep_a_function_in_use_count() {
+        let dri = BTreeSet::from(["renderD129".to_owned()]);
+        assert_eq!(parse_node("/dev/vfio/12", &dri), Some(Node::Group(IommuGroupId(12))));
+        assert_eq!(parse_node("/dev/vfio/devices/vfio3", &dri), Some(Node::Device("vfio3".into())));
+        assert_eq!(parse_node("/dev/dri/renderD129", &dri), Some(Node::Dri("renderD129".into())));
+        let others = [
+            "/dev/vfio/vfio",
+            "/dev/vfio/noiommu-1",
+            "anon_inode:[vfio-device]",
+            "/dev/null",
+            "/dev/dri/card0",
+        ];
+        for other in others {
+            assert_eq!(parse_node(other, &dri), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_display_node_of_a_vf_that_is_open_makes_a_holder() {
+        let root = tempfile::tempdir().expect("directory");
+        let at = |path: &str| root.path().join(path);
+        for dir in ["proc/7/fd", "sys/vf/drm/renderD129", "sys/pf/drm/card0", "sys/class/drm"] {
+            std::fs::create_dir_all(at(dir)).expect("directory");
+        }
+        let links = [
+            ("../pf", "sys/vf/physfn"),
+            ("../..", "sys/vf/drm/renderD129/device"),
+            ("../..", "sys/pf/drm/card0/device"),
+            ("../../vf/drm/renderD129", "sys/class/drm/renderD129"),
+            ("../../pf/drm/card0", "sys/class/drm/card0"),
+            ("/dev/dri/renderD129", "proc/7/fd/3"),
+            ("/dev/dri/card0", "proc/7/fd/4"),
+        ];
+        for (target, link) in links {
+            std::os::unix::fs::symlink(target, at(link)).expect("link");
+        }
+        let sysfs = Sysfs::new(root.path());
+        let holders = Holders::scan(&sysfs);
+        let of = |dir| holders.of_device(&sysfs, dir, None).iter().map(|one| one.pid).collect::<Vec<u32>>();
+        assert_eq!(of("sys/vf"), [7]);
+        assert_eq!(of("sys/pf"), [] as [u32; 0], "the host may use its own GPU");
     }
 
     proptest! {

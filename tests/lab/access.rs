@@ -48,7 +48,15 @@ fn a_second_service_on_the_same_database_refuses() {
 #[test]
 fn udev_and_systemd_accept_what_is_installed() {
     let lab = Lab::reset();
-    lab.ok("udevadm verify --no-summary /usr/lib/udev/rules.d/*vgpud*.rules");
+    // udev of systemd 254 and later; what an older one has to say, it says when it reads the rules.
+    if lab.run("udevadm verify --version").code == 0 {
+        lab.ok("udevadm verify --no-summary /usr/lib/udev/rules.d/*vgpud*.rules");
+    } else {
+        lab.ok("udevadm control --reload");
+        println!("LEFT OUT: this udevadm has no verify (systemd 254 has)");
+    }
+    let said = lab.ok("journalctl -b -u systemd-udevd --no-pager -o cat | grep -F vgpud.rules || true");
+    assert_eq!(said, "");
     let verified = lab.ok("systemd-analyze verify --man=no vgpud.service 2>&1");
     assert!(!verified.contains("vgpud.service:"), "{verified}");
 }

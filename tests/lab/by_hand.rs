@@ -1,7 +1,7 @@
 //! The road of those who keep using `virsh attach-device`.
 
 use super::guest::MTTY;
-use super::host::{LONG, Lab, SHORT};
+use super::host::{LONG, Lab};
 
 const NONE: &str = "vgpuctl allocations | grep -x 'no allocations'";
 
@@ -24,13 +24,13 @@ fn a_slice_attached_by_virsh_to_the_definition_is_tied_served_and_freed() {
 
     // Undefine and define again is ordinary editing.
     lab.ok("virsh dumpxml --inactive web1 >/tmp/web1.xml; virsh undefine web1");
-    lab.wait("vgpuctl allocations | grep orphaned", SHORT);
+    lab.wait("vgpuctl allocations | grep orphaned", LONG);
     lab.ok("virsh define /tmp/web1.xml");
     web1.wait_listed("attached", "reserved");
     assert_eq!(web1.named_mdevs(), [uuid.as_str()]);
 
     lab.ok("virsh detach-device web1 /tmp/slice.xml --config");
-    lab.wait(NONE, SHORT);
+    lab.wait(NONE, LONG);
     lab.wait_agreement(&[]);
 }
 
@@ -54,7 +54,7 @@ fn a_slice_is_plugged_into_a_running_guest_and_out_again() {
     lab.ok("virsh detach-device web1 /tmp/slice.xml --live");
     web1.wait_sees(MTTY, 0);
     lab.wait_no_mdevs();
-    lab.wait(NONE, SHORT);
+    lab.wait(NONE, LONG);
     assert!(web1.is_running());
 
     // The same by the service: plugged, and in the definition too.

@@ -1,6 +1,6 @@
 //! A nested guest, asked through `lab-guest` and virsh: witnesses that know nothing of vgpud.
 
-use super::host::{LONG, Lab, Output, SHORT};
+use super::host::{LONG, Lab, Output};
 
 /// What a guest sees of our sample devices, as `VENDOR:DEVICE`.
 pub(crate) const MTTY: &str = "4348:3253";
@@ -125,7 +125,8 @@ impl Guest<'_> {
         self.wait_listed("in use", &text);
     }
 
-    /// Waits until our own list shows all slices of this guest so.
+    /// Waits until our own list shows all slices of this guest so. Longer than the minute after which the
+    /// service looks by itself: libvirt 9.0 says nothing when a definition gets a device.
     #[track_caller]
     pub(crate) fn wait_listed(&self, status: &str, rest: &str) {
         let fact = format!(
@@ -133,6 +134,6 @@ impl Guest<'_> {
              grep -q ' {0} ' <<<\"$list\" && ! grep -vF '{status}' <<<\"$list\" && ! grep -vF '{rest}' <<<\"$list\"",
             self.name
         );
-        self.lab.wait(&fact, SHORT);
+        self.lab.wait(&fact, LONG);
     }
 }

@@ -14,7 +14,7 @@ use super::guest::Guest;
 const MARKER: &str = "/etc/vgpud-lab";
 
 /// How long one command in the lab may take; a hang fails the test instead of the whole run.
-const COMMAND: Duration = Duration::from_secs(240);
+const COMMAND: Duration = Duration::from_secs(420);
 
 /// There is one lab, whatever `--test-threads` says.
 static ONE: Mutex<()> = Mutex::new(());
@@ -64,6 +64,10 @@ impl Lab {
         let lab = Self { began: Instant::now(), _alone: alone };
         let marked = lab.run(&format!("test -f {MARKER} && dmesg --clear"));
         assert_eq!(marked.code, 0, "what answers is not a lab: no {MARKER}");
+        if is_confined() {
+            let confinement = lab.ok("cat /proc/$(pidof libvirtd)/attr/current");
+            assert_eq!(confinement, "libvirtd (enforce)", "type: scripts/lab confine && scripts/install-lab");
+        }
         lab
     }
 
@@ -132,9 +136,21 @@ impl Lab {
         self.wait(&fact, SHORT);
     }
 
+    /// A clean reboot.
+    pub(crate) fn reboot(&self) {
+        let output = tool(&["reboot"]);
+        assert_eq!(output.code, 0, "{output:#?}");
+    }
+
     /// Power cut and cold boot.
     pub(crate) fn cut(&self) {
         let output = tool(&["cut"]);
+        assert_eq!(output.code, 0, "{output:#?}");
+    }
+
+    /// Hot-plugs the lab's NVMe function, another SR-IOV PF.
+    pub(crate) fn plug_nvme(&self) {
+        let output = tool(&["plug", "nvme"]);
         assert_eq!(output.code, 0, "{output:#?}");
     }
 
@@ -184,6 +200,11 @@ impl Lab {
     }
 }
 
+/// Whether the lab is one with AppArmor and libvirt's stock confinement (`scripts/lab confine`).
+pub(crate) fn is_confined() -> bool {
+    std::env::var_os("VGPUD_LAB_APPARMOR").is_some_and(|value| !value.is_empty())
+}
+
 /// For what takes the service, libvirt or the kernel a moment.
 pub(crate) const SHORT: Duration = Duration::from_secs(30);
 
@@ -202,6 +223,10 @@ impl Drop for Lab {
         let faults = self.ok("dmesg | grep -E 'WARNING|BUG|Oops|Call Trace'
              journalctl -u vgpud -b --no-pager -o cat | grep -E 'panicked at|PANIC' || true");
         assert_eq!(faults, "", "the kernel warned, or vgpud panicked");
+        if is_confined() {
+            let denied = self.ok("dmesg | grep -F 'apparmor=\"DENIED\"' || true");
+            assert_eq!(denied, "", "AppArmor denied something");
+        }
         println!("{} s", self.began.elapsed().as_secs());
     }
 }
@@ -221,4 +246,11 @@ fn tool(arguments: &[&str]) -> Output {
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         code: output.status.code().unwrap_or(-1),
     }
+}
+
+/// Copies a file into a directory of the lab.
+#[track_caller]
+pub(crate) fn put(file: &std::path::Path, directory: &str) {
+    let output = tool(&["put", file.to_str().expect("a plain path"), directory]);
+    assert_eq!(output.code, 0, "{output:#?}");
 }

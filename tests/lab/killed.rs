@@ -28,7 +28,7 @@ fn the_service_killed_while_a_guest_runs_and_while_a_hook_waits_loses_nothing() 
     lab.ok(FREEZE);
     let frozen = lab.service_pid();
     lab.background("start", "virsh start web2");
-    lab.wait("pgrep -x vgpu-hook", SHORT);
+    lab.wait("pgrep -f [h]ooks/qemu.d/vgpud", SHORT);
     lab.ok("systemctl kill --signal KILL vgpud");
     lab.wait_service_other_than(&frozen);
     let start = lab.end_of("start");
@@ -93,11 +93,14 @@ fn libvirt_killed_during_prepare_and_beside_a_running_guest_leaks_nothing() {
     // prepare is under way, and no release will ever come.
     lab.ok(FREEZE);
     lab.background("start", "virsh start web2");
-    lab.wait("pgrep -x vgpu-hook", SHORT);
+    lab.wait("pgrep -f [h]ooks/qemu.d/vgpud", SHORT);
     lab.ok("kill -KILL $(pidof libvirtd); kill -CONT $(systemctl show -P MainPID vgpud)");
     assert_ne!(lab.end_of("start").code, 0);
     lab.wait(LIBVIRT_ANSWERS, SHORT);
-    lab.wait(&format!("! pgrep -x vgpu-hook && test \"$(ls /sys/bus/mdev/devices)\" = {first}"), SHORT * 3);
+    lab.wait(
+        &format!("! pgrep -f [h]ooks/qemu.d/vgpud && test \"$(ls /sys/bus/mdev/devices)\" = {first}"),
+        SHORT * 3,
+    );
     web1.assert_holds(&first);
     lab.wait_agreement(&[]);
 

@@ -9,7 +9,7 @@ const OTHER_PF: &str = "0000:02:00.0";
 
 impl Lab {
     /// How many VFs a PF has, by the kernel's links.
-    fn vfs_of(&self, pf: &str) -> usize {
+    pub(crate) fn vfs_of(&self, pf: &str) -> usize {
         self.ok(&format!("ls -d /sys/bus/pci/devices/{pf}/virtfn* || true")).lines().count()
     }
 }

@@ -98,6 +98,16 @@ impl FakeKernel {
         self.shared.lock().kernel.tree.names("sys/bus/mdev/devices")
     }
 
+    /// How many accesses sleep in the kernel now.
+    pub(crate) fn sleeping(&self) -> usize {
+        self.shared.lock().sleeping()
+    }
+
+    /// Waits until programs have at most `count` group nodes open: a close is heard of a little later.
+    pub(crate) fn wait_open_nodes(&self, count: usize) {
+        assert!(self.shared.wait_for(PATIENCE, |state| state.open_nodes <= count), "{count} open nodes");
+    }
+
     /// Waits until `count` writers sleep in the kernel.
     pub(crate) fn wait_sleeping(&self, count: usize) {
         assert!(
@@ -163,6 +173,56 @@ impl FakeKernel {
     /// A PCI function is pulled out, with its VFs and mdevs.
     pub(crate) fn pull_out(&self, address: &str) {
         self.shared.lock().kernel.pull_out(address);
+    }
+
+    /// Tells the service what the kernel would: a message of its own form.
+    pub(crate) fn announce(&self, head: &str, properties: &[&str]) {
+        let message = [&[head], properties].concat().join("\0") + "\0";
+        let socket = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
+        socket
+            .send_to(message.as_bytes(), self.root().join("run/vgpud/uevents"))
+            .expect("a service that hears");
+    }
+
+    fn announce_pci(&self, action: &str, address: &str) {
+        let dir = self.parent_dir(address).replacen("sys", "", 1);
+        self.announce(&format!("{action}@{dir}"), &["SUBSYSTEM=pci", &format!("PCI_SLOT_NAME={address}")]);
+    }
+
+    /// A PCI function that was pulled out comes back, and its driver takes it. Nothing is announced.
+    pub(crate) fn plug_in_silently(&self, address: &str) {
+        self.shared.lock().kernel.plug_in(address);
+    }
+
+    /// The same, announced.
+    pub(crate) fn plug_in(&self, address: &str) {
+        self.plug_in_silently(address);
+        self.announce_pci("add", address);
+        self.announce_pci("bind", address);
+    }
+
+    /// Another card is in the slot of one that was pulled out.
+    pub(crate) fn plug_in_another(&self, address: &str, id: (u16, u16)) {
+        self.shared.lock().kernel.plug_in_another(address, id);
+    }
+
+    /// The driver of a PF is unloaded, with its VFs.
+    pub(crate) fn unload_driver(&self, address: &str) {
+        self.shared.lock().kernel.unload_driver(address);
+        self.announce_pci("unbind", address);
+    }
+
+    /// The driver of a PF is loaded again.
+    pub(crate) fn load_driver(&self, address: &str) {
+        self.by_hand("sys/bus/pci/drivers_probe", address).expect("a function of the host");
+        self.announce_pci("bind", address);
+    }
+
+    /// The driver of a virtual parent is loaded again.
+    pub(crate) fn appear(&self, parent: &str) {
+        self.shared.lock().kernel.appear(parent);
+        let head = format!("change@/devices/virtual/{parent}/{parent}");
+        self.announce(&head, &["SUBSYSTEM=misc", "MDEV_STATE=registered"]);
     }
 
     /// Brings the network interface of a VF up or down.

@@ -47,12 +47,27 @@ pub(crate) enum Trouble {
     Hang,
 }
 
-/// A write that was taken from a program and not answered yet.
+/// An access that was taken from a program and not answered yet.
 struct Pending {
     path: String,
     value: String,
-    reply: ReplyWrite,
+    reply: Reply,
     since: Instant,
+}
+
+enum Reply {
+    Write(ReplyWrite),
+    /// Of the node with this number.
+    Read(ReplyData, u64),
+}
+
+impl Reply {
+    fn error(self, errno: Errno) {
+        match self {
+            Self::Write(reply) => reply.error(errno),
+            Self::Read(reply, _) => reply.error(errno),
+        }
+    }
 }
 
 pub(crate) struct State {
@@ -65,6 +80,8 @@ pub(crate) struct State {
     hung: Vec<(String, Pending)>,
     listings: HashMap<u64, Vec<(u64, FileType, String)>>,
     next_handle: u64,
+    /// Group nodes that programs have open.
+    pub(crate) open_nodes: usize,
 }
 
 /// What the mounted file system and the test share.
@@ -83,6 +100,7 @@ impl Shared {
             hung: Vec::new(),
             listings: HashMap::new(),
             next_handle: 1,
+            open_nodes: 0,
         };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -169,11 +187,20 @@ impl State {
 
     fn answer(&mut self, pending: Pending, answer: Answer) {
         let Pending { path, value, reply, .. } = pending;
-        match answer {
-            Ok(()) => reply.written(u32::try_from(value.len()).expect("a short value")),
-            Err(errno) => reply.error(Errno::from_i32(errno as i32)),
+        match (reply, answer) {
+            (Reply::Read(reply, number), Ok(())) => match self.content(number) {
+                Ok(content) => reply.data(content.as_bytes()),
+                Err(errno) => reply.error(errno),
+            },
+            (Reply::Read(reply, _), Err(errno)) => reply.error(Errno::from_i32(errno as i32)),
+            (Reply::Write(reply), answer) => {
+                match answer {
+                    Ok(()) => reply.written(u32::try_from(value.len()).expect("a short value")),
+                    Err(errno) => reply.error(Errno::from_i32(errno as i32)),
+                }
+                self.writes.push(Write { path, value, answer });
+            }
         }
-        self.writes.push(Write { path, value, answer });
     }
 
     fn attributes(&self, number: u64) -> Option<FileAttr> {
@@ -234,6 +261,7 @@ impl State {
         };
         if let Some(group) = group_node(path) {
             let opening = self.kernel.open_node(group);
+            self.open_nodes += usize::from(opening.is_ok());
             return opening.map(FileHandle).map_err(|errno| Errno::from_i32(errno as i32));
         }
         let readable = mode & 0o444 != 0;
@@ -305,7 +333,12 @@ impl Filesystem for Mounted {
         let opened = self.0.lock().open(ino.0, flags);
         self.0.notify();
         match opened {
-            Ok(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
+            // Without the second flag FUSE lets one writer at a time to a file, and who came behind one that
+            // sleeps would never be heard of. In sysfs each open has a lock of its own (kernfs_fop_write_iter of
+            // k:fs/kernfs/file.c).
+            Ok(handle) => {
+                reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES)
+            }
             Err(errno) => reply.error(errno),
         }
     }
@@ -321,7 +354,10 @@ impl Filesystem for Mounted {
         reply: ReplyEmpty,
     ) {
         // Openings are numbered from 1; attributes have none.
-        self.0.lock().kernel.close_node(fh.0);
+        let mut state = self.0.lock();
+        state.kernel.close_node(fh.0);
+        state.open_nodes -= usize::from(fh.0 != 0);
+        drop(state);
         self.0.notify();
         reply.ok();
     }
@@ -337,7 +373,16 @@ impl Filesystem for Mounted {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let content = self.0.lock().content(ino.0);
+        let mut state = self.0.lock();
+        let path = state.kernel.tree.node(ino.0).map(|node| node.path.clone()).unwrap_or_default();
+        if let Some(number) = (offset == 0).then(|| state.kernel.wait_to_read(&path)).flatten() {
+            let reply = Reply::Read(reply, ino.0);
+            let pending = Pending { path, value: String::new(), reply, since: Instant::now() };
+            state.asleep.insert(number, pending);
+            drop(state);
+            return self.0.notify();
+        }
+        let content = state.content(ino.0);
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         match content {
             Ok(content) => reply.data(content.as_bytes().get(start..).unwrap_or_default()),
@@ -364,7 +409,7 @@ impl Filesystem for Mounted {
             return reply.error(Errno::ENODEV);
         };
         let fault = state.fault(&path, Access::Write);
-        let pending = Pending { path, value, reply, since: Instant::now() };
+        let pending = Pending { path, value, reply: Reply::Write(reply), since: Instant::now() };
         match fault {
             None => state.perform(pending),
             Some((_, Trouble::Fail(errno))) => state.answer(pending, Err(nix::errno::Errno::from_raw(errno))),

@@ -1,7 +1,9 @@
 //! The rules by which the fake host changes. Each rule names what says so; `k:` is a file of Linux 7.2.
 
 mod mdev;
+mod number;
 mod pci;
+mod sleep;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,28 +24,11 @@ pub(crate) enum Effect {
     Asleep(u64),
 }
 
-/// A write that sleeps in the kernel.
-struct Sleeper {
-    number: u64,
-    waits_for: BTreeSet<String>,
-    then: Then,
-}
-
-/// What happens when a sleeper may go on.
-#[derive(Clone)]
-enum Then {
-    Remove { uuid: String },
-    Vfs { pf: String },
-    Unbind { device: String },
-}
-
 pub(crate) struct Kernel {
     pub(crate) tree: Tree,
     spec: HostSpec,
     parents: BTreeMap<String, mdev::Parent>,
     mdevs: BTreeMap<String, mdev::State>,
-    /// Units that come back when a group's node is closed: number of its opening to (pool, uuid).
-    owed: BTreeMap<u64, (usize, String)>,
     used: Vec<BTreeMap<String, u32>>,
     functions: BTreeMap<String, pci::Function>,
     /// Group numbers and `vfioN` numbers in use; the kernel takes the lowest free one.
@@ -54,7 +39,7 @@ pub(crate) struct Kernel {
     next_opening: u64,
     /// Guests: device to pid and opening.
     holds: BTreeMap<String, (u32, u64)>,
-    sleepers: Vec<Sleeper>,
+    sleepers: Vec<sleep::Sleeper>,
     next_sleeper: u64,
 }
 
@@ -65,7 +50,6 @@ impl Kernel {
             tree: Tree::new(first_node),
             parents: BTreeMap::new(),
             mdevs: BTreeMap::new(),
-            owed: BTreeMap::new(),
             used: vec![BTreeMap::new(); spec.pools.len()],
             functions: BTreeMap::new(),
             groups: BTreeSet::new(),
@@ -123,22 +107,17 @@ impl Kernel {
             "remove" => self.remove(dir, value),
             "sriov_numvfs" => self.set_vfs(dir, value),
             "sriov_drivers_autoprobe" => Effect::Done(self.set_bool(path, value)),
-            "driver_override" => Effect::Done(self.set_override(dir, value)),
-            "drivers_probe" => Effect::Done(self.probe(value.trim())),
-            "bind" => Effect::Done(self.bind_by_hand(dir, value.trim())),
-            "unbind" => self.unbind(dir, value.trim()),
+            "driver_override" => self.set_override(dir, value),
+            "drivers_probe" => self.probe(value),
+            "bind" => self.bind_by_hand(dir, value),
+            "unbind" => self.unbind(dir, value),
             // sysfs refuses to open what has no store function (k:fs/kernfs/file.c).
             _ => Effect::Done(Err(Errno::EACCES)),
         }
     }
 
-    /// Reads a bool as kstrtobool does (k:lib/kstrtox.c).
     fn set_bool(&mut self, path: &str, value: &str) -> Answer {
-        let text = match value.chars().next() {
-            Some('1' | 'y' | 'Y' | 't' | 'T') => "1\n",
-            Some('0' | 'n' | 'N' | 'f' | 'F') => "0\n",
-            _ => return Err(Errno::EINVAL),
-        };
+        let text = if number::parse_bool(value)? { "1\n" } else { "0\n" };
         self.tree.set(path, text);
         Ok(())
     }
@@ -192,10 +171,6 @@ impl Kernel {
     /// Closes a node that may be gone with its group meanwhile.
     pub(crate) fn close_node(&mut self, opening: u64) {
         self.open_nodes.retain(|_, open| *open != opening);
-        if let Some((pool, uuid)) = self.owed.remove(&opening) {
-            self.used[pool].remove(&uuid);
-            self.count_available(pool);
-        }
     }
 
     /// Replaces the node of the device's group by a node of its own, as on a kernel with device nodes only
@@ -270,32 +245,5 @@ impl Kernel {
             super::tree::Kind::Link(text) => Some(text.clone()),
             _ => None,
         }
-    }
-
-    /// Sleeps until nobody holds any of the devices.
-    fn sleep_until_free(&mut self, waits_for: BTreeSet<String>, then: Then) -> Effect {
-        if !waits_for.iter().any(|device| self.holds.contains_key(device)) {
-            return Effect::Done(self.finish(then));
-        }
-        let number = self.next_sleeper;
-        self.next_sleeper += 1;
-        self.sleepers.push(Sleeper { number, waits_for, then });
-        Effect::Asleep(number)
-    }
-
-    fn wake(&mut self) -> Vec<(u64, Answer)> {
-        let holds = &self.holds;
-        let free = |sleeper: &mut Sleeper| !sleeper.waits_for.iter().any(|device| holds.contains_key(device));
-        let ready: Vec<Sleeper> = self.sleepers.extract_if(.., free).collect();
-        ready.into_iter().map(|sleeper| (sleeper.number, self.finish(sleeper.then))).collect()
-    }
-
-    fn finish(&mut self, then: Then) -> Answer {
-        match then {
-            Then::Remove { uuid } => self.finish_remove(&uuid),
-            Then::Vfs { pf } => self.remove_vfs(&pf),
-            Then::Unbind { device } => self.finish_unbind(&device),
-        }
-        Ok(())
     }
 }

@@ -31,10 +31,10 @@ impl HostSpec {
             name: name.to_owned(),
             parent: ParentSpec { pool, most: None, types },
         };
-        let pool = |total, full, late| PoolSpec { total, full, equal_size: false, late };
+        let pool = |total, full| PoolSpec { total, full, equal_size: false };
         Self {
             // mtty: 24 ports. mdpy: 4 devices, counted by the mdev core. mbochs: 256 MB.
-            pools: vec![pool(24, ENOSPC, false), pool(4, EUSERS, false), pool(256, ENOSPC, true)],
+            pools: vec![pool(24, ENOSPC), pool(4, EUSERS), pool(256, ENOSPC)],
             virtuals: vec![
                 virtual_device(
                     "mtty",
@@ -80,7 +80,7 @@ impl HostSpec {
     /// Two GPUs as NVIDIA's SR-IOV generation shows them: 32 VFs each, every VF an mdev parent with
     /// the same 24 types, one mdev to a VF, one framebuffer size to a GPU at a time.
     pub(crate) fn dual_gpu() -> Self {
-        let pool = || PoolSpec { total: 49_152, full: ENOSPC, equal_size: true, late: false };
+        let pool = || PoolSpec { total: 49_152, full: ENOSPC, equal_size: true };
         Self {
             drivers: drivers(&[("nvidia", false), ("vfio-pci", true)]),
             pools: vec![pool(), pool()],

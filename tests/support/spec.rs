@@ -26,8 +26,6 @@ pub(crate) struct PoolSpec {
     pub(crate) full: i32,
     /// Only one size at a time, as NVIDIA's default mode.
     pub(crate) equal_size: bool,
-    /// Units come back when the group's node is closed, not at the remove write, as mbochs does.
-    pub(crate) late: bool,
 }
 
 /// What a device offers as an mdev parent.

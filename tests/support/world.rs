@@ -59,8 +59,11 @@ impl World {
 
     // Binaries -----------------------------------------------------------------------------------
 
+    /// A command of `binary`, or of its namesake in the directory `VGPUD_TEST_BINARIES`.
     pub(crate) fn command(&self, binary: &str) -> Command {
-        let mut command = Command::new(binary);
+        let binary = PathBuf::from(binary);
+        let other = std::env::var_os("VGPUD_TEST_BINARIES").map(PathBuf::from).zip(binary.file_name());
+        let mut command = Command::new(other.map_or(binary.clone(), |(dir, name)| dir.join(name)));
         let uri = match self.without_libvirt {
             true => "none".to_owned(),
             false => format!("dir:{}", self.domains.display()),
@@ -82,6 +85,12 @@ impl World {
 
     /// As [`World::serve`], with crash points. It may die before it answers; its successor answers then.
     pub(crate) fn rehearse(&mut self, rehearsal: &Rehearsal) {
+        self.begin(rehearsal);
+        self.wait_answering();
+    }
+
+    /// Starts the service and does not wait for its answer.
+    pub(crate) fn begin(&mut self, rehearsal: &Rehearsal) {
         assert!(self.service.is_none(), "one service at a time");
         let mut first = self.service_command();
         if let Some(at) = rehearsal.crash_at {
@@ -92,12 +101,59 @@ impl World {
         }
         let again = self.service_command();
         self.service = Some(Service::start(first, again, &self.host.root().join("var/service.log")));
-        self.wait_answering();
     }
 
-    fn wait_answering(&self) {
-        let socket = self.host.root().join("run/vgpud/vgpud.sock");
-        wait("the service answers", || UnixStream::connect(&socket).is_ok().then_some(()));
+    pub(crate) fn wait_answering(&self) {
+        wait("the service answers", || self.answers().then_some(()));
+    }
+
+    /// Whether the service answers now.
+    pub(crate) fn answers(&self) -> bool {
+        UnixStream::connect(self.host.root().join("run/vgpud/vgpud.sock")).is_ok()
+    }
+
+    /// Waits until the service's log says this.
+    pub(crate) fn wait_logged(&self, text: &str) {
+        wait(text, || self.service_log().contains(text).then_some(()));
+    }
+
+    /// How often the service has died.
+    pub(crate) fn deaths(&self) -> u32 {
+        self.service.as_ref().map_or(0, |service| service.deaths.load(Ordering::SeqCst))
+    }
+
+    /// Marks a domain as libvirt does for one that it starts by itself.
+    pub(crate) fn autostart(&self, name: &str) {
+        let dir = self.domains.join("autostart");
+        std::fs::create_dir_all(&dir).expect("directory");
+        let target = format!("/etc/libvirt/qemu/{name}.xml");
+        std::os::unix::fs::symlink(target, dir.join(format!("{name}.xml"))).expect("link");
+    }
+
+    /// The host loses power with the service and its guests, and boots.
+    pub(crate) fn lose_power(&mut self) {
+        if self.service.is_some() {
+            self.kill_service();
+        }
+        self.host.reboot();
+    }
+
+    /// A step of the boot report, by its kind and a text that its place contains.
+    pub(crate) fn step(&self, kind: &str, place: &str) -> Value {
+        let report = self.json("boot-report");
+        let steps = report["steps"].as_array().expect("a list");
+        let fits = |step: &&Value| {
+            step["step"] == kind && step["place"].as_str().is_some_and(|text| text.contains(place))
+        };
+        steps.iter().find(fits).cloned().unwrap_or(Value::Null)
+    }
+
+    /// Waits until a step of the boot report has this state; returns the step.
+    pub(crate) fn wait_step(&self, kind: &str, place: &str, state: &str) -> Value {
+        wait(&format!("{kind} on {place} is {state}"), || {
+            let step = self.step(kind, place);
+            (step["state"] == state).then_some(step)
+        })
     }
 
     /// After a rehearsal: the service that died, or is stopped now, has a successor that answers.

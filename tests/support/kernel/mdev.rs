@@ -1,10 +1,9 @@
 //! Mediated devices: k:drivers/vfio/mdev/mdev_core.c, mdev_sysfs.c, and the drivers of samples/vfio-mdev.
 
-use std::collections::BTreeSet;
-
 use nix::errno::Errno;
 
-use super::{Answer, Effect, Kernel, Then};
+use super::sleep::{Then, Wait};
+use super::{Answer, Effect, Kernel, number};
 use crate::support::spec::ParentSpec;
 
 /// A registered parent.
@@ -57,6 +56,14 @@ impl Kernel {
             self.tree.remove(&format!("{}/mdev_supported_types", parent.dir));
             self.tree.remove(&format!("sys/class/mdev_bus/{name}"));
         }
+    }
+
+    /// The driver of a virtual parent is loaded again.
+    pub(crate) fn appear(&mut self, name: &str) {
+        let spec =
+            self.spec.virtuals.iter().find(|device| device.name == name).expect("a parent of the host");
+        let dir = format!("sys/devices/virtual/{name}/{name}");
+        self.register_parent(&dir, spec.parent.clone());
     }
 
     /// Fills `available_instances` of every type that is cut from the pool.
@@ -118,7 +125,7 @@ impl Kernel {
     /// Writes `remove` of the mdev in `dir`.
     pub(super) fn remove(&mut self, dir: &str, value: &str) -> Effect {
         let uuid = dir.rsplit('/').next().unwrap_or_default().to_owned();
-        match parse_ulong(value) {
+        match number::parse(value) {
             Err(errno) => return Effect::Done(Err(errno)),
             // Zero is accepted and does nothing.
             Ok(0) => return Effect::Done(Ok(())),
@@ -130,8 +137,12 @@ impl Kernel {
             _ => return Effect::Done(Ok(())),
         }
         self.leave(&uuid);
-        // In use: the writer sleeps until the last user is gone (vfio_unregister_group_dev).
-        self.sleep_until_free(BTreeSet::from([uuid.clone()]), Then::Remove { uuid })
+        if self.is_held(&uuid) {
+            // The writer sleeps until the last user is gone (vfio_unregister_group_dev).
+            return self.sleep(Wait::Held(uuid.clone()), Then::Remove { uuid });
+        }
+        self.finish_remove(&uuid);
+        Effect::Done(Ok(()))
     }
 
     /// First half: the mdev leaves the bus, its attribute and links go (mdev_device_remove_common).
@@ -146,34 +157,30 @@ impl Kernel {
         self.tree.remove(&format!("{kind}/devices/{uuid}"));
         self.tree.remove(&format!("{dir}/mdev_type"));
         self.tree.remove(&format!("{dir}/remove"));
+        // The VFIO device goes before anybody is waited for, the group's node after (vfio_unregister_group_dev).
+        self.tree.remove(&format!("{dir}/vfio-dev"));
         self.tree.remove(&format!("sys/bus/mdev/devices/{uuid}"));
     }
 
     /// Second half: the device is released, its units and its UUID are free again.
     pub(super) fn finish_remove(&mut self, uuid: &str) {
         let Some(mdev) = self.mdevs.remove(uuid) else { return };
-        let opening = self.open_nodes.get(&mdev.group).copied();
         if let Some(dir) = self.parents.get(&mdev.parent).map(|parent| format!("{}/{uuid}", parent.dir)) {
             self.remove_vfio(&dir, mdev.group, mdev.vfio);
             self.tree.remove(&dir);
         }
         self.remove_group(mdev.group);
-        match opening.filter(|_| self.spec.pools[mdev.pool].late) {
-            // mbochs gives its memory back when the VFIO device is released (samples/vfio-mdev/mbochs.c).
-            Some(opening) => drop(self.owed.insert(opening, (mdev.pool, uuid.to_owned()))),
-            None => {
-                self.used[mdev.pool].remove(uuid);
-            }
-        }
+        // Also when the group's node is open: that is no use of the device, and holds nothing of it.
+        self.used[mdev.pool].remove(uuid);
         self.count_available(mdev.pool);
     }
 }
 
-/// 36 bytes, or 37 with a newline; strict form, either case; the name is lower case (create_store).
+/// 36 bytes, or 37, of which nobody looks at the last (create_store, guid_parse); strict form, either case; the
+/// name is lower case.
 fn parse_uuid(value: &str) -> Result<String, Errno> {
     let text = match value.len() {
-        36 => value,
-        37 if value.ends_with('\n') => &value[..36],
+        36 | 37 => value.get(..36).ok_or(Errno::EINVAL)?,
         _ => return Err(Errno::EINVAL),
     };
     let form = |(place, byte): (usize, u8)| match place {
@@ -181,15 +188,4 @@ fn parse_uuid(value: &str) -> Result<String, Errno> {
         _ => byte.is_ascii_hexdigit(),
     };
     if text.bytes().enumerate().all(form) { Ok(text.to_ascii_lowercase()) } else { Err(Errno::EINVAL) }
-}
-
-/// kstrtoul with base 0 (remove_store).
-fn parse_ulong(value: &str) -> Result<u64, Errno> {
-    let text = value.strip_suffix('\n').unwrap_or(value);
-    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None if text.len() > 1 && text.starts_with('0') => u64::from_str_radix(&text[1..], 8),
-        None => text.parse(),
-    };
-    parsed.map_err(|_| Errno::EINVAL)
 }

@@ -1,11 +1,11 @@
 //! PCI functions: SR-IOV (k:drivers/pci/iov.c) and driver binding (k:drivers/base/bus.c,
 //! drivers/pci/pci-driver.c, drivers/pci/pci-sysfs.c).
 
-use std::collections::BTreeSet;
-
 use nix::errno::Errno;
 
-use super::{Answer, Effect, Kernel, Then};
+use super::number::{self, name};
+use super::sleep::{Then, Wait};
+use super::{Effect, Kernel};
 use crate::support::spec::PciSpec;
 
 /// A PCI function that exists.
@@ -20,6 +20,8 @@ pub(super) struct Function {
     net: bool,
     /// The PF of a VF.
     pf: Option<String>,
+    /// The driver that it has; also one that is letting go and has no link any more.
+    driver: Option<String>,
 }
 
 impl Kernel {
@@ -77,8 +79,15 @@ impl Kernel {
             }
             None => (spec.driver.clone(), false),
         };
-        let function =
-            Function { dir: dir.to_owned(), group, vfio: None, host_driver, net, pf: pf.map(str::to_owned) };
+        let function = Function {
+            dir: dir.to_owned(),
+            group,
+            vfio: None,
+            host_driver,
+            net,
+            pf: pf.map(str::to_owned),
+            driver: None,
+        };
         let probe = function.host_driver.clone().filter(|_| pf.is_none_or(|pf| self.autoprobe(pf)));
         self.functions.insert(address.clone(), function);
         if let Some(driver) = probe {
@@ -95,42 +104,50 @@ impl Kernel {
 
     /// Writes `sriov_numvfs` of the PF in `dir` (sriov_numvfs_store).
     pub(super) fn set_vfs(&mut self, dir: &str, value: &str) -> Effect {
-        match self.check_vfs(dir, value) {
+        let pf = dir.rsplit('/').next().unwrap_or_default().to_owned();
+        match self.check_vfs(&pf, value) {
             Err(errno) => Effect::Done(Err(errno)),
-            Ok((_, None)) => Effect::Done(Ok(())),
-            Ok((pf, Some(0))) => {
-                // Disabling is all or none; a VF in use makes the unbind of its driver wait.
-                let waits_for: BTreeSet<String> = self.vfs_of(&pf).into_iter().collect();
-                self.sleep_until_free(waits_for, Then::Vfs { pf })
+            Ok(_) if self.is_locked(&pf) => {
+                let path = format!("{dir}/sriov_numvfs");
+                self.sleep(Wait::Locked(pf), Then::Write { path, value: value.to_owned() })
             }
-            Ok((pf, Some(count))) => {
-                self.add_vfs(&pf, count);
-                Effect::Done(Ok(()))
-            }
+            Ok(count) => match self.change_vfs(&pf, count) {
+                Err(errno) => Effect::Done(Err(errno)),
+                Ok(None) => Effect::Done(Ok(())),
+                Ok(Some(0)) => self.remove_vfs(&pf, false),
+                Ok(Some(count)) => {
+                    self.add_vfs(&pf, count);
+                    Effect::Done(Ok(()))
+                }
+            },
         }
     }
 
-    /// The PF and the count to bring about; `None` when it is so already.
-    fn check_vfs(&self, dir: &str, value: &str) -> Result<(String, Option<u32>), Errno> {
-        let count: u16 = value.trim_end_matches('\n').parse().map_err(|_| Errno::EINVAL)?;
-        let count = u32::from(count);
-        let pf = dir.rsplit('/').next().unwrap_or_default().to_owned();
-        let sriov = self.pci_spec(&pf).and_then(|spec| spec.sriov.as_ref()).ok_or(Errno::ENODEV)?;
-        if count > sriov.total {
-            return Err(Errno::ERANGE);
-        }
-        let now = u32::try_from(self.vfs_of(&pf).len()).expect("few VFs");
+    /// What is checked without the lock.
+    fn check_vfs(&self, pf: &str, value: &str) -> Result<u32, Errno> {
+        let count = number::parse(value).ok().and_then(|number| u16::try_from(number).ok());
+        let count = u32::from(count.ok_or(Errno::EINVAL)?);
+        let sriov = self.pci_spec(pf).and_then(|spec| spec.sriov.as_ref()).ok_or(Errno::ENODEV)?;
+        if count > sriov.total { Err(Errno::ERANGE) } else { Ok(count) }
+    }
+
+    /// The count to bring about; `None` when it is so already.
+    fn change_vfs(&self, pf: &str, count: u32) -> Result<Option<u32>, Errno> {
+        let now = u32::try_from(self.vfs_of(pf).len()).expect("few VFs");
         if count == now {
-            return Ok((pf, None));
+            return Ok(None);
         }
-        // No driver, or one without sriov_configure.
-        if !sriov.configure || !self.tree.exists(&format!("{dir}/driver")) {
+        let spec = self.pci_spec(pf).ok_or(Errno::ENODEV)?;
+        let configure = spec.sriov.as_ref().is_some_and(|sriov| sriov.configure);
+        // No driver, or one that has no sriov_configure; vfio-pci's says the same.
+        let own = self.functions.get(pf).is_some_and(|function| function.driver == spec.driver);
+        if !configure || !own || spec.driver.is_none() {
             return Err(Errno::ENOENT);
         }
         if count > 0 && now > 0 {
             return Err(Errno::EBUSY);
         }
-        Ok((pf, Some(count)))
+        Ok(Some(count))
     }
 
     fn vfs_of(&self, pf: &str) -> Vec<String> {
@@ -156,26 +173,43 @@ impl Kernel {
         self.tree.set(&format!("{pf_dir}/sriov_numvfs"), format!("{count}\n"));
     }
 
-    pub(super) fn remove_vfs(&mut self, pf: &str) {
-        for address in self.vfs_of(pf) {
-            self.vanish(&address);
-            self.take(&address);
-            if let Some(function) = self.functions.remove(&address) {
-                self.tree.remove(&function.dir);
-                self.remove_group(function.group);
+    /// Takes the VFs away, the first first (sriov_del_vfs). One that a guest has loses its links, and is
+    /// waited for with those behind it still there (pci_iov_remove_virtfn).
+    pub(super) fn remove_vfs(&mut self, pf: &str, unbind: bool) -> Effect {
+        let then = || Then::Vfs { pf: pf.to_owned(), unbind };
+        for vf in self.vfs_of(pf) {
+            self.unlink_vf(pf, &vf);
+            if self.is_locked(&vf) {
+                return self.sleep(Wait::Locked(vf), then());
             }
-            self.tree.remove(&format!("sys/bus/pci/devices/{address}"));
+            if self.is_held(&vf) {
+                self.let_go(&vf);
+                return self.sleep(Wait::Held(vf), then());
+            }
+            self.remove_function(&vf);
         }
         let dir = self.functions[pf].dir.clone();
-        for name in self.tree.names(&dir).iter().filter(|name| name.starts_with("virtfn")) {
-            self.tree.remove(&format!("{dir}/{name}"));
-        }
         self.tree.set(&format!("{dir}/sriov_numvfs"), "0\n");
+        if unbind {
+            self.take(pf);
+        }
+        Effect::Done(Ok(()))
     }
 
-    /// A PCI function is pulled out, with all that depends on it.
-    pub(crate) fn pull_out(&mut self, address: &str) {
-        self.remove_vfs(address);
+    fn unlink_vf(&mut self, pf: &str, vf: &str) {
+        let dir = self.functions[pf].dir.clone();
+        let is_vf = |kernel: &Self, name: &String| {
+            let target = kernel.link_text(&format!("{dir}/{name}"));
+            name.starts_with("virtfn") && target.is_some_and(|target| target.ends_with(vf))
+        };
+        let names = self.tree.names(&dir);
+        if let Some(name) = names.iter().find(|name| is_vf(self, name)) {
+            self.tree.remove(&format!("{dir}/{name}"));
+        }
+        self.tree.remove(&format!("{}/physfn", self.functions[vf].dir));
+    }
+
+    fn remove_function(&mut self, address: &str) {
         self.vanish(address);
         self.take(address);
         if let Some(function) = self.functions.remove(address) {
@@ -185,58 +219,126 @@ impl Kernel {
         self.tree.remove(&format!("sys/bus/pci/devices/{address}"));
     }
 
+    /// A function of the host is plugged in again.
+    pub(crate) fn plug_in(&mut self, address: &str) {
+        let spec = self.pci_spec(address).cloned().expect("a function of the host");
+        self.add_pf(spec);
+    }
+
+    /// Another card comes into the slot of one that was pulled out.
+    pub(crate) fn plug_in_another(&mut self, address: &str, id: (u16, u16)) {
+        let spec = self.pci_spec(address).cloned().expect("a function of the host");
+        self.add_pf(PciSpec { id, ..spec });
+    }
+
+    /// The PF's driver is unloaded: it takes its VFs away first, as drivers do in their remove.
+    pub(crate) fn unload_driver(&mut self, address: &str) {
+        let done = self.remove_vfs(address, true);
+        assert!(matches!(done, Effect::Done(Ok(()))), "nobody holds its VFs");
+    }
+
+    /// A PCI function is pulled out, with all that depends on it.
+    pub(crate) fn pull_out(&mut self, address: &str) {
+        for vf in self.vfs_of(address) {
+            self.unlink_vf(address, &vf);
+            self.remove_function(&vf);
+        }
+        self.remove_function(address);
+    }
+
     // Binding ------------------------------------------------------------------------------------
 
-    /// Writes `driver_override` (driver_set_override): nothing or a lone newline clears it.
-    pub(super) fn set_override(&mut self, dir: &str, value: &str) -> Answer {
+    /// Writes `driver_override` (driver_set_override): nothing or a newline at the front clears it, and it
+    /// ends at the first newline.
+    pub(super) fn set_override(&mut self, dir: &str, value: &str) -> Effect {
         if value.len() >= 4095 {
-            return Err(Errno::EINVAL);
+            return Effect::Done(Err(Errno::EINVAL));
         }
-        let name = value.trim_end_matches('\n');
+        // It waits for nobody, also while a driver lets the device go (seen on Debian's 6.12.107).
+        let name = value.split('\n').next().unwrap_or_default();
         let shown = if name.is_empty() { "(null)" } else { name };
         self.tree.set(&format!("{dir}/driver_override"), format!("{shown}\n"));
-        Ok(())
+        Effect::Done(Ok(()))
     }
 
     fn wanted_driver(&self, address: &str) -> Option<String> {
         let function = self.functions.get(address)?;
-        let named = self.tree.content(&format!("{}/driver_override", function.dir)).map(str::trim);
+        let named = self.tree.content(&format!("{}/driver_override", function.dir));
+        let named = named.map(|text| text.trim_end_matches('\n'));
         match named {
             Some("(null)") | None => function.host_driver.clone(),
             Some(name) => Some(name.to_owned()),
         }
     }
 
-    /// Writes `drivers_probe`: success even when nothing matches; a bound function stays (bus_rescan_devices).
-    pub(super) fn probe(&mut self, address: &str) -> Answer {
-        if !self.functions.contains_key(address) {
-            return Err(Errno::ENODEV);
+    /// Writes `drivers_probe`: success even when nothing matches; a bound function stays, without its lock being
+    /// taken (bus_rescan_devices_helper).
+    pub(super) fn probe(&mut self, value: &str) -> Effect {
+        let address = name(value);
+        let Some(function) = self.functions.get(address) else { return Effect::Done(Err(Errno::ENODEV)) };
+        if function.driver.is_none() {
+            if self.is_locked(address) {
+                let path = "sys/bus/pci/drivers_probe".to_owned();
+                let then = Then::Write { path, value: value.to_owned() };
+                return self.sleep(Wait::Locked(address.to_owned()), then);
+            }
+            if let Some(driver) = self.wanted_driver(address) {
+                self.give(address, &driver);
+            }
         }
-        if let Some(driver) = self.wanted_driver(address) {
-            self.give(address, &driver);
-        }
-        Ok(())
+        Effect::Done(Ok(()))
     }
 
-    /// Writes `bind` of the driver in `dir` (bind_store).
-    pub(super) fn bind_by_hand(&mut self, dir: &str, address: &str) -> Answer {
-        let driver = dir.rsplit('/').next().unwrap_or_default();
-        let matches = self.wanted_driver(address).as_deref() == Some(driver);
-        if matches && self.give(address, driver) { Ok(()) } else { Err(Errno::ENODEV) }
+    /// Writes `bind` of the driver in `dir` (bind_store, __driver_probe_device).
+    pub(super) fn bind_by_hand(&mut self, dir: &str, value: &str) -> Effect {
+        let (driver, address) = (dir.rsplit('/').next().unwrap_or_default(), name(value));
+        if self.wanted_driver(address).as_deref() != Some(driver) {
+            return Effect::Done(Err(Errno::ENODEV));
+        }
+        if self.is_locked(address) {
+            let then = Then::Write { path: format!("{dir}/bind"), value: value.to_owned() };
+            return self.sleep(Wait::Locked(address.to_owned()), then);
+        }
+        if self.functions[address].driver.is_some() {
+            return Effect::Done(Err(Errno::EBUSY));
+        }
+        Effect::Done(if self.give(address, driver) { Ok(()) } else { Err(Errno::ENODEV) })
     }
 
     /// Writes `unbind` of the driver in `dir` (unbind_store); a VFIO driver waits for the last user.
-    pub(super) fn unbind(&mut self, dir: &str, address: &str) -> Effect {
-        let driver = dir.rsplit('/').next().unwrap_or_default();
-        if self.driver_of(address).as_deref() != Some(driver) {
+    pub(super) fn unbind(&mut self, dir: &str, value: &str) -> Effect {
+        let (driver, address) = (dir.rsplit('/').next().unwrap_or_default(), name(value));
+        if self.functions.get(address).and_then(|function| function.driver.as_deref()) != Some(driver) {
             return Effect::Done(Err(Errno::ENODEV));
         }
         let device = address.to_owned();
-        self.sleep_until_free(BTreeSet::from([device.clone()]), Then::Unbind { device })
+        if self.is_locked(address) {
+            // When it has the lock the driver is gone, and that is success.
+            return self.sleep(Wait::Locked(device), Then::Nothing);
+        }
+        self.let_go(address);
+        if self.is_held(address) {
+            return self.sleep(Wait::Held(device.clone()), Then::Unbind { device });
+        }
+        // A driver that makes VFs takes them along (k:drivers/net/ethernet/intel/igb/igb_main.c, igb_remove).
+        let own = self.pci_spec(address).is_some_and(|spec| spec.driver.as_deref() == Some(driver));
+        if own && !self.vfs_of(address).is_empty() {
+            return self.remove_vfs(address, true);
+        }
+        self.take(address);
+        Effect::Done(Ok(()))
     }
 
-    pub(super) fn finish_unbind(&mut self, device: &str) {
-        self.take(device);
+    /// What a driver's leaving begins with: the links go, and the VFIO device (__device_release_driver,
+    /// vfio_unregister_group_dev).
+    fn let_go(&mut self, address: &str) {
+        let Some(function) = self.functions.get(address) else { return };
+        let dir = function.dir.clone();
+        if let Some(driver) = self.driver_of(address) {
+            self.tree.remove(&format!("sys/bus/pci/drivers/{driver}/{address}"));
+        }
+        self.tree.remove(&format!("{dir}/driver"));
+        self.tree.remove(&format!("{dir}/vfio-dev"));
     }
 
     fn driver_of(&self, address: &str) -> Option<String> {
@@ -253,15 +355,15 @@ impl Kernel {
         };
         let Some(function) = self.functions.get(address) else { return false };
         let (dir, group, net) = (function.dir.clone(), function.group, function.net);
-        if self.tree.exists(&format!("{dir}/driver")) {
+        if function.driver.is_some() {
             return false;
         }
         self.tree.link(&format!("{dir}/driver"), &format!("sys/bus/pci/drivers/{driver}"));
         self.tree.link(&format!("sys/bus/pci/drivers/{driver}/{address}"), &dir);
-        if vfio {
-            let number = self.add_vfio(&dir, group);
-            self.functions.get_mut(address).expect("looked up above").vfio = Some(number);
-        } else if net {
+        let number = vfio.then(|| self.add_vfio(&dir, group));
+        let function = self.functions.get_mut(address).expect("looked up above");
+        (function.driver, function.vfio) = (Some(driver.to_owned()), number);
+        if net && !vfio {
             // Up: IFF_UP is bit 0 (k:include/uapi/linux/if.h).
             let name = format!("eth{}", address.replace([':', '.'], ""));
             self.tree.file(&format!("{dir}/net/{name}/flags"), 0o644, "0x1003\n");
@@ -270,18 +372,15 @@ impl Kernel {
     }
 
     /// Takes a function from its driver.
-    fn take(&mut self, address: &str) {
-        let driver = self.driver_of(address);
+    pub(super) fn take(&mut self, address: &str) {
+        self.let_go(address);
         let Some(function) = self.functions.get_mut(address) else { return };
         let (dir, group, vfio) = (function.dir.clone(), function.group, function.vfio.take());
+        function.driver = None;
         if let Some(number) = vfio {
             self.remove_vfio(&dir, group, number);
         }
         self.tree.remove(&format!("{dir}/net"));
-        self.tree.remove(&format!("{dir}/driver"));
-        if let Some(driver) = driver {
-            self.tree.remove(&format!("sys/bus/pci/drivers/{driver}/{address}"));
-        }
     }
 
     /// Sets the interface flags of a VF on its host driver.

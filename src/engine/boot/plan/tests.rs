@@ -1,0 +1,270 @@
+use super::*;
+use crate::model::fixture::{
+    gpu, host, mdev_type, name_of, parent, pci, pci_id, pf, profile, type_id, uuid, vf,
+};
+use crate::model::{AllocationState, CapacityMode, MdevType, Pointing, Realized, RunId, Terms, Wish};
+
+const SLOT: &str = "pci:0000:01:00.0/8086:10c9/8086:a02b";
+
+/// A host as a plan sees it, with room for everything that a plan is made from.
+struct Scene {
+    book: Book,
+    boot_id: BootId,
+    snapshot: HostSnapshot,
+    occupants: BTreeMap<GpuId, GpuId>,
+    renewed: BTreeSet<GpuId>,
+    seen: BTreeSet<AllocationId>,
+    starting: Vec<Starting>,
+}
+
+impl Scene {
+    fn new(gpus: Vec<Gpu>) -> Self {
+        Self {
+            book: Book::default(),
+            boot_id: "now".parse().expect("boot id"),
+            snapshot: host(gpus),
+            occupants: BTreeMap::new(),
+            renewed: BTreeSet::new(),
+            seen: BTreeSet::new(),
+            starting: Vec::new(),
+        }
+    }
+
+    fn wish(mut self, count: u32, boot_id: &str) -> Self {
+        let boot_id = boot_id.parse().expect("boot id");
+        let wish = VfWish { gpu: slot(), count, autoprobe_before: None, boot_id };
+        self.book.wishes.insert(slot(), wish);
+        self
+    }
+
+    fn promise(mut self, device: Device, mode: CapacityMode, settled: Option<Settled>) -> Self {
+        let wish = match device {
+            Device::Mdev(_) => Wish::Type("t".to_owned()),
+            Device::Vf(_) => Wish::Vf(pci_id("8086:10ca")),
+        };
+        let profile = profile("small", wish);
+        let allocation = Allocation {
+            id: AllocationId::from_bits(1),
+            domain: domain(),
+            profile: profile.name.clone(),
+            device,
+            state: AllocationState::Attached,
+            until: None,
+            terms: Terms { mode, ..Terms::default() },
+            settled,
+            pointing: Pointing::default(),
+            saved: false,
+        };
+        self.book.profiles.insert(profile.name.clone(), profile);
+        self.book.allocations.insert(allocation.id.clone(), allocation);
+        self
+    }
+
+    fn starts(mut self) -> Self {
+        let device = self.book.allocations.values().next().expect("a promise").device;
+        let devices = vec![HookDevice { allocation: Some(AllocationId::from_bits(1)), device }];
+        self.starting.push(Starting { domain: domain(), devices });
+        self
+    }
+
+    fn made(mut self, device: Device) -> Self {
+        let known = self.book.allocations.values().next().and_then(|one| one.settled.clone());
+        let place = known.expect("a promise that has settled");
+        let record = Realized {
+            allocation: AllocationId::from_bits(1),
+            device,
+            gpu: place.gpu,
+            parent: name_of("a"),
+            mdev_type: place.mdev_type,
+            vf_id: place.vf_id,
+            boot_id: self.boot_id.clone(),
+            run: RunId(1),
+        };
+        self.book.realized.insert(record.allocation.clone(), record);
+        self
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        let facts = Facts {
+            book: &self.book,
+            boot_id: &self.boot_id,
+            snapshot: &self.snapshot,
+            occupants: &self.occupants,
+            renewed: &self.renewed,
+            seen: &self.seen,
+            starting: &self.starting,
+        };
+        plan(&facts).into_iter().map(|step| step.verdict).collect()
+    }
+
+    #[track_caller]
+    fn all_wait_for(&self, text: &str) {
+        for verdict in self.verdicts() {
+            assert!(matches!(&verdict, Verdict::Waits(for_) if for_.contains(text)), "{verdict:?}");
+        }
+    }
+
+    #[track_caller]
+    fn all_are_left(&self, text: &str) {
+        for verdict in self.verdicts() {
+            assert!(matches!(&verdict, Verdict::Left(why) if why.contains(text)), "{verdict:?}");
+        }
+    }
+}
+
+fn slot() -> GpuId {
+    SLOT.parse().expect("id")
+}
+
+fn domain() -> DomainRef {
+    let uuid = "11111111-1111-4111-8111-111111111111".parse().expect("uuid");
+    DomainRef { uuid, name: "web1".to_owned() }
+}
+
+fn igb(vfs: usize) -> Gpu {
+    let addresses = ["0000:01:10.0", "0000:01:10.2", "0000:01:10.4"];
+    let vfs = addresses[..vfs].iter().map(|address| vf(address, "8086:10ca")).collect();
+    Gpu { id: slot(), driver: Some("igb".to_owned()), ..pf("0000:01:00.0", vfs) }
+}
+
+fn unbound(mut gpu: Gpu) -> Gpu {
+    let vfs = gpu.sriov.iter_mut().flat_map(|sriov| &mut sriov.vfs);
+    vfs.for_each(|vf| (vf.vfio, vf.driver) = (false, Some("igbvf".to_owned())));
+    gpu
+}
+
+fn set() -> Verdict {
+    Verdict::Do(Work::Vfs(slot()))
+}
+
+fn make() -> Verdict {
+    Verdict::Do(Work::Slice(AllocationId::from_bits(1)))
+}
+
+fn sample(available: u32) -> Gpu {
+    gpu("a", vec![parent("a", vec![mdev_type("t", 0, available)])])
+}
+
+fn settled() -> Option<Settled> {
+    Some(Settled { gpu: "virtual:a".parse().expect("id"), mdev_type: Some(type_id("t")), vf_id: None })
+}
+
+fn guaranteed(gpus: Vec<Gpu>) -> Scene {
+    Scene::new(gpus).promise(Device::Mdev(uuid(1)), CapacityMode::Guaranteed, settled())
+}
+
+#[test]
+fn a_count_of_an_earlier_boot_is_set_where_there_are_no_vfs_yet() {
+    assert_eq!(Scene::new(vec![igb(0)]).wish(3, "before").verdicts(), [set(), set()]);
+    let there = Scene::new(vec![igb(3)]).wish(3, "before").verdicts();
+    assert_eq!(there, [set(), set()], "to take it for this boot's");
+    let half = Scene::new(vec![unbound(igb(3))]).wish(3, "before").verdicts();
+    assert_eq!(half, [set(), set()], "to bind them");
+}
+
+#[test]
+fn each_fact_is_waited_for_in_its_order() {
+    Scene::new(Vec::new()).wish(3, "before").all_wait_for("not here (yet)");
+    let bare = Gpu { driver: None, ..igb(0) };
+    Scene::new(vec![bare]).wish(3, "before").all_wait_for("a driver on 0000:01:00.0");
+    let plain = Gpu { sriov: None, ..igb(0) };
+    Scene::new(vec![plain]).wish(3, "before").all_wait_for("sriov_totalvfs on 0000:01:00.0");
+}
+
+#[test]
+fn another_card_in_the_slot_is_left_alone_and_named() {
+    let mut scene = Scene::new(Vec::new()).wish(3, "before");
+    scene.occupants.insert(slot(), "pci:0000:01:00.0/8086:1572/8086:0001".parse().expect("id"));
+    scene.all_are_left("another card is in its place: pci:0000:01:00.0/8086:1572");
+    scene.occupants.insert(slot(), slot());
+    scene.all_wait_for("devices.include");
+}
+
+#[test]
+fn what_this_boot_has_seen_is_corrected_only_when_nobody_wished_the_change() {
+    let mut scene = Scene::new(vec![igb(0)]).wish(3, "now");
+    scene.all_are_left("by hand");
+    scene.renewed.insert(slot());
+    assert_eq!(scene.verdicts(), [set(), set()]);
+    let mut scene = Scene::new(vec![unbound(igb(3))]).wish(3, "now");
+    assert!(matches!(scene.verdicts()[1], Verdict::Left(_)));
+    scene.renewed.insert(slot());
+    assert_eq!(scene.verdicts(), [Verdict::Done, set()]);
+    assert_eq!(Scene::new(vec![igb(3)]).wish(3, "now").verdicts(), [Verdict::Done, Verdict::Done]);
+}
+
+#[test]
+fn vfs_of_somebody_else_are_never_replaced() {
+    for boot in ["before", "now"] {
+        let mut scene = Scene::new(vec![igb(2)]).wish(3, boot);
+        scene.renewed.insert(slot());
+        scene.all_are_left("2 VFs already");
+    }
+}
+
+#[test]
+fn a_guaranteed_slice_waits_for_its_gpu_its_type_and_room() {
+    guaranteed(Vec::new()).all_wait_for("virtual:a");
+    guaranteed(vec![gpu("a", Vec::new())]).all_wait_for("mdev types on a");
+    let other = |types: Vec<MdevType>| gpu("a", vec![parent("a", types)]);
+    guaranteed(vec![other(vec![mdev_type("u", 0, 3)])]).all_wait_for("type t on a");
+    guaranteed(vec![sample(0)]).all_wait_for("0 available");
+    assert_eq!(guaranteed(vec![sample(1)]).verdicts(), [make()]);
+    let elsewhere = gpu("b", vec![parent("b", vec![mdev_type("t", 0, 9)])]);
+    guaranteed(vec![elsewhere]).all_wait_for("virtual:a");
+}
+
+#[test]
+fn a_slice_that_is_there_is_ours_only_when_the_ledger_made_it() {
+    let device = Device::Mdev(uuid(1));
+    let mut there = sample(1);
+    there.parents[0].mdevs = vec![crate::model::fixture::mdev(1, "t")];
+    guaranteed(vec![there.clone()]).all_are_left("made by somebody else");
+    assert_eq!(guaranteed(vec![there]).made(device).verdicts(), [Verdict::Done]);
+    let mut gone = guaranteed(vec![sample(1)]).made(device);
+    gone.all_are_left("removed by hand");
+    gone.renewed.insert("virtual:a".parse().expect("id"));
+    assert_eq!(gone.verdicts(), [make()], "it went with its parent");
+    let mut gone = guaranteed(vec![sample(1)]);
+    gone.seen.insert(AllocationId::from_bits(1));
+    gone.all_are_left("removed by hand");
+}
+
+#[test]
+fn a_guaranteed_vf_waits_for_the_count_that_makes_it() {
+    let device = Device::Vf(pci("0000:01:10.2"));
+    let settled = Some(Settled { gpu: slot(), mdev_type: None, vf_id: Some(pci_id("8086:10ca")) });
+    let scene = |vfs, boot| {
+        Scene::new(vec![igb(vfs)]).wish(3, boot).promise(device, CapacityMode::Guaranteed, settled.clone())
+    };
+    assert!(
+        matches!(&scene(0, "before").verdicts()[2], Verdict::Waits(text) if text.contains("0000:01:10.2"))
+    );
+    assert!(matches!(&scene(0, "now").verdicts()[2], Verdict::Left(_)), "nothing is to come");
+    assert_eq!(scene(3, "now").verdicts()[2], make());
+    assert_eq!(scene(3, "now").made(device).verdicts()[2], Verdict::Done);
+}
+
+#[test]
+fn a_domain_that_starts_with_libvirt_waits_for_a_place() {
+    let promised =
+        |gpus| Scene::new(gpus).promise(Device::Mdev(uuid(1)), CapacityMode::OnStart, None).starts();
+    promised(Vec::new()).all_wait_for("a parent with room for profile small");
+    promised(vec![sample(0)]).all_wait_for("a parent with room for profile small");
+    assert_eq!(promised(vec![sample(1)]).verdicts(), [Verdict::Done]);
+}
+
+#[test]
+fn hostdevs_that_nobody_promised_are_not_ours_to_wait_for() {
+    let mut scene = Scene::new(Vec::new());
+    let devices = vec![HookDevice { allocation: None, device: Device::Mdev(uuid(9)) }];
+    scene.starting.push(Starting { domain: domain(), devices });
+    assert_eq!(scene.verdicts(), []);
+}
+
+#[test]
+fn nothing_promised_is_nothing_to_do() {
+    assert!(is_empty(&Book::default(), &[]));
+    assert!(!is_empty(&Scene::new(Vec::new()).wish(1, "now").book, &[]));
+    assert!(!is_empty(&guaranteed(Vec::new()).book, &[]));
+}
