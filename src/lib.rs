@@ -20,6 +20,7 @@ pub mod desk;
 pub mod domain_xml;
 pub mod engine;
 pub mod failpoint;
+pub mod fleet;
 pub mod hook;
 pub mod inventory;
 pub mod ledger;
