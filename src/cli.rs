@@ -13,6 +13,7 @@ mod history;
 mod indent;
 mod profile;
 mod report;
+mod rules;
 mod span;
 mod start;
 mod status;

@@ -10,11 +10,14 @@
 mod foreign;
 mod slice_list;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Allocation, AllocationId, CapacityMode, Device, DeviceName, DomainUuid, Gpu, GpuId, Holder, MdevTypeId,
-    MdevUuid, PciAddress, Profile, ProfileName, Repoint, RunId, ScanProblem, Terms,
+    MdevUuid, OwnerName, PciAddress, Policy, Profile, ProfileName, Repoint, RunId, ScanProblem, Siblings,
+    Terms,
 };
 pub use crate::model::{
     BootReport, BootStep, Candidate, HistoryEntry, HookDevice, Kind, Progress, Refusal, Restored,
@@ -161,6 +164,9 @@ pub struct Changed {
 pub struct Explanation {
     /// The profile.
     pub profile: Profile,
+    /// The policy that counts: the profile's, or what the configuration says.
+    #[serde(default)]
+    pub policy: Policy,
     /// Best first.
     pub candidates: Vec<Candidate>,
     /// What binds the allocation that was asked for, and how to lift it; one sentence each.
@@ -203,6 +209,9 @@ pub struct Allocate {
     /// On what terms.
     #[serde(default, skip_serializing_if = "Terms::is_default")]
     pub terms: Terms,
+    /// Who they are for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
 }
 
 /// Answer of `POST /v1/allocations`.
@@ -233,6 +242,9 @@ pub struct SetTerms {
     /// When the VF it names may be exchanged.
     #[serde(default)]
     pub repoint: Option<Repoint>,
+    /// Where the domain's other slices shall be.
+    #[serde(default)]
+    pub siblings: Option<Siblings>,
     /// Forget what its first start settled.
     #[serde(default)]
     pub unsettle: bool,
@@ -485,4 +497,7 @@ pub struct Hook {
     pub domain: String,
     /// Our hostdevs in the order of the XML.
     pub devices: Vec<HookDevice>,
+    /// The NUMA nodes of the domain's memory, as its XML says.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub nodes: BTreeSet<u32>,
 }

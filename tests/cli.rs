@@ -191,6 +191,9 @@ fn wrong_arguments() {
         "profile create desk --framebuffer 4",
         "profile create desk --framebuffer 4GiB --type x",
         "profile create desk --type x --policy fgd",
+        "profile create desk --type x --priority 1001",
+        "profile create desk --file x --overflow on",
+        "attach web1 --profile desk --together --apart",
         "profile create desk --type x --ramfb",
         "profile create de/sk --type x",
         "attach web1",
@@ -348,7 +351,9 @@ fn a_profile_is_sent_as_it_was_said() {
     let asked = asked(&host);
     assert_eq!(asked.line, "PUT /v1/profiles/desk");
     let sent: Value = serde_json::from_str(&asked.body).expect("JSON");
-    assert_eq!(sent, profile("desk"));
+    let mut said = profile("desk");
+    said["policy"] = json!("default");
+    assert_eq!(sent, said);
 }
 
 #[test]
