@@ -13,6 +13,7 @@ mod adoptable;
 mod attach;
 mod bell;
 mod boot;
+mod capacity;
 mod drift;
 mod edit;
 mod follow;

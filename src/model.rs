@@ -4,6 +4,7 @@
 
 mod allocation;
 mod boot;
+mod capacity;
 mod decision;
 mod error;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod terms;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
 pub use boot::{BootReport, BootStep, Progress, Restored};
+pub use capacity::{Capacity, GpuCapacity, LargestSlice, ProfileCapacity, SliceShare};
 pub use decision::{Decision, Weighed};
 pub use error::{Kind, Refusal, one_line};
 pub use history::HistoryEntry;

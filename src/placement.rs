@@ -6,6 +6,7 @@
 //! left. Types of one parent share its memory, which only the driver can count; so the kernel has the
 //! last word, and its refusal comes back as a [`Barred`] for the next try.
 
+mod capacity;
 mod constraints;
 mod matching;
 mod offer;
@@ -19,6 +20,7 @@ mod weigh;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use capacity::{Weighted, capacity, weights};
 pub use constraints::{Resident, Subject, Tie, choose_tied, gates};
 pub use policy::seed;
 pub use refusal::{NoPlacement, Passed};

@@ -1,13 +1,14 @@
 //! Requests and answers as they travel over the socket. Version 1, JSON.
 //!
 //! Paths: `GET /v1/gpus`, `GET /v1/status`, `GET /v1/boot-report`, `GET /v1/history`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
-//! `GET /v1/profiles/NAME/explain`, `POST /v1/profiles/NAME/edit`, `GET|POST /v1/allocations`,
+//! `GET /v1/capacity`, `GET /v1/explain?of=`, `GET /v1/profiles/NAME/explain`, `POST /v1/profiles/NAME/edit`, `GET|POST /v1/allocations`,
 //! `POST /v1/detach`, `POST /v1/start`, `POST /v1/terms`,
 //! `PUT|DELETE /v1/vfs/PF`, `DELETE /v1/vfs`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/adopt`,
 //! `POST /v1/mdevs/UUID/adopt`, `POST /v1/disown`, `POST /v1/rebuild`, `POST /v1/hook`.
 //! A refusal is a [`Refusal`] with the HTTP status of its kind.
 
 mod foreign;
+mod insight;
 mod slice_list;
 
 use std::collections::BTreeSet;
@@ -20,9 +21,11 @@ use crate::model::{
     Terms,
 };
 pub use crate::model::{
-    BootReport, BootStep, Candidate, HistoryEntry, HookDevice, Kind, Progress, Refusal, Restored,
+    BootReport, BootStep, Candidate, Capacity, Decision, GpuCapacity, HistoryEntry, HookDevice, Kind,
+    Progress, Refusal, Restored,
 };
 pub use foreign::{Adopt, AdoptMdev, Adopted, Disown, Drift, DriftKind, Rebuild, Rebuilt};
+pub use insight::Explained;
 pub use slice_list::slices;
 
 /// Whose a slice is.

@@ -6,7 +6,7 @@ use axum::http::{Method, Uri};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 
-use super::{Caller, No, Shared, foreign, hook};
+use super::{Caller, No, Shared, foreign, hook, insight};
 use crate::desk::Desk;
 use crate::engine::{Happened, WantedHistory};
 use crate::model::{AllocationId, Kind, MdevUuid, Profile, ProfileName, Refusal};
@@ -55,6 +55,8 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/boot-report", get(boot_report))
         .route("/v1/history", get(history))
+        .route("/v1/capacity", get(insight::capacity))
+        .route("/v1/explain", get(insight::explain))
         .route("/v1/profiles", get(profiles))
         .route("/v1/profiles/{name}", get(profile).put(create_profile).delete(delete_profile))
         .route("/v1/profiles/{name}/explain", get(explain))

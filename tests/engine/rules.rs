@@ -2,7 +2,7 @@
 
 use crate::kit::{HALF, device, place};
 use crate::support::spec::HostSpec;
-use crate::support::world::World;
+use crate::support::world::{World, wait};
 
 const A: &str = "0000:41:00.0";
 const C: &str = "0000:c1:00.0";
@@ -153,4 +153,78 @@ fn the_slices_of_a_domain_are_together_or_apart() {
     assert!(refused.contains("together on one GPU"), "{refused}");
     world.ok("allocation set both --siblings any");
     world.start("both").expect("anywhere");
+}
+
+#[test]
+fn a_start_can_be_explained_long_after_it() {
+    let world = world("[placement]\nseparate = [[\"render\", \"ai\"]]\n");
+    for class in ["render", "ai"] {
+        world.ok(&format!("profile create {class} --type {HALF} --class {class} --policy pack"));
+    }
+    attach(&world, 100, "r1", "--profile render");
+    attach(&world, 101, "a1", "--profile ai");
+    assert_eq!((start(&world, "r1"), start(&world, "a1")), (A, C));
+    let entry_of = |domain: &str| {
+        let history = world.json(&format!("history --domain {domain}"));
+        let entries = history["entries"].as_array().expect("a list").clone();
+        entries.into_iter().find(|entry| entry["verb"] == "prepare").expect("a start")
+    };
+    let id = entry_of("a1")["allocations"][0].as_str().expect("an id").to_owned();
+    let before = world.ok(&format!("explain {id}"));
+    assert!(before.contains("has its slice now"), "{before}");
+    world.stop("r1");
+    world.stop("a1");
+    wait("the host is empty again", || {
+        let now = world.json("explain ai")["decisions"][0]["chosen"].clone();
+        now.as_str().is_some_and(|parent| parent.starts_with("0000:41:")).then_some(())
+    });
+    let number = entry_of("a1")["number"].as_i64().filter(|number| *number > 0);
+    let number = number.unwrap_or_else(|| {
+        // It gets its number when it is stored, within a second.
+        world.ok(&format!("explain {id}"));
+        entry_of("a1")["number"].as_i64().expect("a number")
+    });
+    let told = world.ok(&format!("explain #{number}"));
+    assert!(told.contains("prepare of domain a1: done"), "{told}");
+    assert!(told.contains("profile ai: type nvidia-564, policy pack"), "{told}");
+    assert!(told.contains("chosen: 0000:c1:") && told.contains("won: used 0.0 %"), "{told}");
+    assert!(told.contains("has slices of class render, from which class ai is kept apart"), "{told}");
+    let none = world.ctl("explain #999999");
+    assert_eq!(none.status.code(), Some(4));
+    assert_eq!(world.ctl("explain nothing").status.code(), Some(4));
+}
+
+#[test]
+fn capacity_says_what_is_left_and_what_is_in_the_way() {
+    let world = world("");
+    world.ok(&format!("profile create half --type {HALF}"));
+    world.ok("profile create small --framebuffer 2GiB");
+    for (number, name) in [(100, "h1"), (101, "h2"), (102, "h3")] {
+        attach(&world, number, name, "--profile half");
+    }
+    let empty = world.json("capacity");
+    let counts = |answer: &serde_json::Value| -> Vec<(u64, u64)> {
+        let profiles = answer["profiles"].as_array().expect("a list").iter();
+        let pair = |one: &serde_json::Value| Some((one["possible"].as_u64()?, one["if_emptied"].as_u64()?));
+        profiles.filter_map(pair).collect()
+    };
+    assert_eq!(counts(&empty), [(4, 4), (48, 48)]);
+    assert_eq!(empty["free_mib"], 98_304);
+    assert!(empty["mix"].as_str().is_some_and(|mix| mix.contains("3 allocations")), "{empty}");
+    for name in ["h1", "h2", "h3"] {
+        world.start(name).expect("room");
+    }
+    let full = wait("the newest reading of the host", || {
+        let answer = world.json("capacity");
+        (answer["free_mib"] == 24_576).then_some(answer)
+    });
+    // One size to a GPU at a time: what is left of both is for halves only, and small ones find nothing.
+    assert_eq!(counts(&full), [(1, 4), (0, 48)]);
+    assert_eq!(full["stranded_mib"], 0);
+    assert_eq!(full["fragmentation"], 0, "only halves were started");
+    assert_eq!(full["largest"]["mib"], 24_576);
+    let drawn = world.ok("capacity");
+    assert!(drawn.contains(&format!("[{}]", "A".repeat(24) + &"B".repeat(24))), "{drawn}");
+    assert!(drawn.contains(&format!("[{}]", "A".repeat(24) + &".".repeat(24))), "{drawn}");
+    assert!(drawn.contains("in the way of small:"), "{drawn}");
 }
