@@ -6,6 +6,7 @@
 
 mod foreign;
 mod hook;
+mod insight;
 mod routes;
 
 use std::os::unix::fs::PermissionsExt;

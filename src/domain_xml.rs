@@ -7,6 +7,7 @@
 mod exchange;
 mod guard;
 mod mark;
+mod numa;
 mod ours;
 mod owned;
 mod read;
