@@ -1,18 +1,20 @@
-//! A tool of `scripts/bench`, no test: what a start costs on a fake kernel whose ledger lies on a real disk.
+//! A tool of `scripts/bench`, no test: what a start and a boot cost on a fake kernel whose ledger lies on a real disk.
 //!
 //! `cargo test --test bench_start -- ROUNDS`, with the programs of `VGPUD_TEST_BINARIES`. Times are in ms. Prints
 //! `path PREPARE BARE SYNC`, medians, then `least` and the same as minima (the three come in turns), and
-//! `crowd AT_ONCE IN_TURN FIRST`: medians, the last how many of the first that asked were served.
+//! `crowd AT_ONCE IN_TURN FIRST`: medians, the last how many of the first that asked were served; and
+//! `restore OURS BARE`: medians for 256 guaranteed slices after a boot, from the start of the service, and for their
+//! 256 writes alone.
 
 mod support;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use support::spec::HostSpec;
-use support::world::World;
+use support::world::{Rehearsal, World};
 use vgpud::clock;
 use vgpud::model::HookDevice;
 use vgpud::wire::{Hook, HookOp};
@@ -22,6 +24,9 @@ const WARM_UP: usize = 3;
 /// Places of the fake host, and domains that want one at the same time.
 const PLACES: u32 = 16;
 const CROWD: u32 = 24;
+/// Slices that come back after a boot: so many domains with so many each.
+const HOLDERS: u32 = 16;
+const SLICES: u32 = 16;
 /// What a commit of one intent writes: a page of the table and one of its neighbours.
 const COMMIT: usize = 8 << 10;
 
@@ -43,7 +48,53 @@ fn main() -> ExitCode {
     }
     print_path(&world, &names[0], rounds);
     print_crowd(&world, &names, rounds.div_ceil(4));
+    drop(world);
+    print_restore(rounds.div_ceil(10));
     ExitCode::SUCCESS
+}
+
+fn print_restore(rounds: usize) {
+    let all = (HOLDERS * SLICES) as usize;
+    let mut spec = HostSpec::samples();
+    spec.pools[0].total = HOLDERS * SLICES;
+    let mut world = World::new(spec);
+    world.serve();
+    world.ok("profile create small --type mtty-1");
+    for number in 0..HOLDERS {
+        let name = format!("held{number}");
+        world.define(&name, number);
+        world.ok(&format!("attach {name} --profile small --count {SLICES} --mode guaranteed"));
+    }
+    let uuids = world.host.mdevs();
+    assert_eq!(uuids.len(), all);
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        world.lose_power();
+        bare.push(timed(|| uuids.iter().for_each(|uuid| create_bare(&world, uuid))));
+        world.host.reboot();
+        ours.push(timed(|| {
+            world.begin(&Rehearsal::default());
+            wait_for(|| world.host.mdevs().len() == all && world.answers());
+        }));
+        let told = world.json("boot-report");
+        assert_eq!(told["gave_up"], serde_json::json!([]), "{told}");
+    }
+    println!("restore {:.3} {:.3}", median(ours), median(bare));
+}
+
+/// Looks often, for the sake of the figure.
+fn wait_for(fact: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !fact() {
+        assert!(Instant::now() < deadline, "not so within two minutes");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+fn create_bare(world: &World, uuid: &str) {
+    let path = world.host.root().join("sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-1/create");
+    let written = std::fs::File::options().write(true).open(path);
+    written.and_then(|mut file| file.write_all(uuid.as_bytes())).expect("create");
 }
 
 fn print_path(world: &World, name: &str, rounds: usize) {
@@ -64,13 +115,10 @@ fn print_path(world: &World, name: &str, rounds: usize) {
 /// The write that makes the slice, by itself.
 fn write_bare(world: &World) -> f64 {
     let uuid = "c0ffee00-0000-4000-8000-00000000000a";
-    let parent = world.host.root().join("sys/devices/virtual/mtty/mtty");
-    let write = |path: &str, value: &str| {
-        let path = parent.join(path);
-        std::fs::File::options().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()))
-    };
-    let took = timed(|| write("mdev_supported_types/mtty-1/create", uuid).expect("create"));
-    write(&format!("{uuid}/remove"), "1").expect("remove");
+    let took = timed(|| create_bare(world, uuid));
+    let remove = format!("sys/devices/virtual/mtty/mtty/{uuid}/remove");
+    let written = std::fs::File::options().write(true).open(world.host.root().join(remove));
+    written.and_then(|mut file| file.write_all(b"1")).expect("remove");
     took
 }
 

@@ -49,6 +49,32 @@ mod boot {
     }
 
     #[test]
+    fn slices_come_back_together_and_one_that_fails_costs_the_others_nothing() {
+        let mut world = world();
+        world.serve();
+        world.ok("profile create small --type mtty-1");
+        for number in 0..4 {
+            let name = format!("held{number}");
+            world.define(&name, number);
+            world.ok(&format!("attach {name} --profile small --count 2 --mode guaranteed"));
+        }
+        let slices = world.host.mdevs();
+        assert_eq!(slices.len(), 8);
+        world.lose_power();
+        // The third write of the batch fails; all are then made one by one.
+        world.host.fail("/create", 3, Errno::EIO);
+        world.serve();
+        wait("all slices are back", || (world.host.mdevs() == slices).then_some(()));
+        assert!(world.service_log().contains("not restored together"), "{}", world.service_log());
+
+        world.lose_power();
+        world.serve();
+        wait("all slices are back", || (world.host.mdevs() == slices).then_some(()));
+        let again = world.service_log().matches("not restored together").count();
+        assert!(again <= 1, "the second time in one go");
+    }
+
+    #[test]
     fn a_count_changed_by_hand_in_this_boot_is_shown_and_not_corrected() {
         let mut world = world();
         world.serve();

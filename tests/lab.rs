@@ -46,6 +46,8 @@ mod repoint;
 mod saved;
 #[path = "lab/terms.rs"]
 mod terms;
+#[path = "lab/torture.rs"]
+mod torture;
 #[path = "lab/vfs.rs"]
 mod vfs;
 #[path = "lab/xml.rs"]

@@ -24,7 +24,8 @@ use crate::clock;
 use crate::inventory;
 use crate::ledger::Change;
 use crate::model::{
-    BootId, BootReport, GpuId, HostSnapshot, Kind, PciAddress, Progress, Refusal, Restored, Sriov,
+    AllocationId, BootId, BootReport, GpuId, HostSnapshot, Kind, PciAddress, Progress, Refusal, Restored,
+    Sriov,
 };
 
 /// What the engine remembers of it.
@@ -72,6 +73,47 @@ impl<F: Fn()> Drop for Begun<F> {
         let panicked = || Err(Refusal::new(Kind::Internal, "it ended in a panic; the log says where"));
         self.engine.ended(&self.work, self.outcome.take().unwrap_or_else(panicked));
         (self.wake)();
+    }
+}
+
+/// As many slices are brought back in one turn; whoever starts a domain meanwhile waits no longer than for these.
+const BATCH: usize = 64;
+
+/// Slices that are brought back in one turn. Those that are left at its end are begun one by one.
+struct Together<F: Fn() + Clone + Send + 'static> {
+    engine: Engine,
+    works: Vec<Work>,
+    wake: F,
+}
+
+impl<F: Fn() + Clone + Send + 'static> Together<F> {
+    fn run(&mut self) {
+        let id = |work: &Work| match work {
+            Work::Slice(id) => Some(id.clone()),
+            Work::Vfs(_) => None,
+        };
+        let ids: Vec<AllocationId> = self.works.iter().filter_map(id).collect();
+        if ids.len() < 2 {
+            return;
+        }
+        match self.engine.hold_all_again(&ids) {
+            Ok(()) => {
+                let done = std::mem::take(&mut self.works);
+                done.iter().for_each(|work| self.engine.ended(work, Ok(())));
+                (self.wake)();
+            }
+            Err(refusal) => {
+                tracing::info!(slices = ids.len(), error = %refusal, "not restored together, trying each by itself");
+            }
+        }
+    }
+}
+
+impl<F: Fn() + Clone + Send + 'static> Drop for Together<F> {
+    fn drop(&mut self) {
+        for work in std::mem::take(&mut self.works) {
+            self.engine.begin(work, self.wake.clone());
+        }
     }
 }
 
@@ -145,10 +187,39 @@ impl Engine {
         if is_news(&before, &after) {
             self.defer(vec![Change::PutBootReport(after)]);
         }
-        for work in begin {
-            self.begin(work, wake.clone());
+        let (slices, others): (Vec<Work>, Vec<Work>) =
+            begin.into_iter().partition(|work| matches!(work, Work::Slice(_)));
+        others.into_iter().for_each(|work| self.begin(work, wake.clone()));
+        for works in self.batches(slices) {
+            self.begin_together(works, wake.clone());
         }
         Ok(outlook)
+    }
+
+    /// Slices of one GPU go together: the host is read and the ledger written once for all of them.
+    fn batches(&self, slices: Vec<Work>) -> Vec<Vec<Work>> {
+        let mut by_gpu: BTreeMap<Option<GpuId>, Vec<Work>> = BTreeMap::new();
+        let ledger = self.ledger();
+        let book = ledger.book();
+        for work in slices {
+            let Work::Slice(id) = &work else { continue };
+            let place = book.allocations.get(id).and_then(|one| place_of(book, one));
+            by_gpu.entry(place.map(|place| place.gpu)).or_default().push(work);
+        }
+        by_gpu
+            .into_values()
+            .flat_map(|works| works.chunks(BATCH).map(<[Work]>::to_vec).collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Begins works of which all or none come about; where it is none, each is begun by itself.
+    fn begin_together(&self, works: Vec<Work>, wake: impl Fn() + Clone + Send + 'static) {
+        let mut together = Together { engine: self.clone(), works, wake };
+        let thread = std::thread::Builder::new().name("restore".to_owned());
+        let spawned = thread.spawn(move || together.run());
+        if let Err(error) = spawned {
+            tracing::error!(%error, "no thread to restore anything on, trying again later");
+        }
     }
 
     /// What sits in the slots of GPUs that are wanted and not in the reading.

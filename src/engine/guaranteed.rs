@@ -3,6 +3,7 @@
 //! It is made when the promise is, is left alone by every end of a run, and goes with the promise. One that
 //! vanished is shown; the next start, or asking for it again, makes it again.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::admit::Wanted;
@@ -10,7 +11,8 @@ use super::{Engine, OPERATION};
 use crate::clock;
 use crate::ledger::Book;
 use crate::model::{
-    Allocation, AllocationId, CapacityMode, Device, HostSnapshot, Kind, Realized, Refusal, Settled,
+    Allocation, AllocationId, CapacityMode, Device, DomainUuid, HostSnapshot, Kind, Realized, Refusal,
+    Settled,
 };
 
 impl Engine {
@@ -22,13 +24,34 @@ impl Engine {
     pub(super) fn hold_again(&self, id: &AllocationId) -> Result<bool, Refusal> {
         let deadline = Instant::now() + OPERATION;
         let _turn = self.turn_of(std::slice::from_ref(id))?;
-        let again = {
+        self.hold_in_turn(&[self.where_it_was(id)?], deadline)
+    }
+
+    /// As [`Engine::hold_again`] for several of one GPU: all or none, for one reading of the host.
+    ///
+    /// # Errors
+    /// As there; those that were made are gone again.
+    pub(super) fn hold_all_again(&self, ids: &[AllocationId]) -> Result<(), Refusal> {
+        let deadline = Instant::now() + OPERATION;
+        // In the order of their UUIDs, and before the lane: nobody else takes the turns of two domains.
+        let domains: BTreeSet<DomainUuid> = {
             let ledger = self.ledger();
-            let found = ledger.book().allocations.get(id).filter(|one| is_guaranteed(one));
-            found.map(|one| on_its_place(one.clone(), place_of(ledger.book(), one)))
+            let known = ids.iter().filter_map(|id| ledger.book().allocations.get(id));
+            known.map(|one| one.domain.uuid).collect()
         };
-        let no = || Refusal::new(Kind::NotFound, format!("no guaranteed allocation {id}"));
-        self.hold_in_turn(&[again.ok_or_else(no)?], deadline)
+        let turns: Result<Vec<_>, Refusal> =
+            domains.into_iter().map(|domain| self.domain_turn(domain, deadline)).collect();
+        let _turns = turns?;
+        let again: Result<Vec<Allocation>, Refusal> = ids.iter().map(|id| self.where_it_was(id)).collect();
+        self.hold_in_turn(&again?, deadline).map(drop)
+    }
+
+    /// A guaranteed allocation that can get nothing but what it had.
+    fn where_it_was(&self, id: &AllocationId) -> Result<Allocation, Refusal> {
+        let ledger = self.ledger();
+        let found = ledger.book().allocations.get(id).filter(|one| is_guaranteed(one));
+        let again = found.map(|one| on_its_place(one.clone(), place_of(ledger.book(), one)));
+        again.ok_or_else(|| Refusal::new(Kind::NotFound, format!("no guaranteed allocation {id}")))
     }
 
     /// Makes the slices of these allocations that are not there: all or none. Returns whether any was made.

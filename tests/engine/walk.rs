@@ -7,29 +7,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::kit::{allocations, device, lab, look};
+use crate::support::dice::Dice;
 use crate::support::world::{World, wait};
 
 const TIME: Duration = Duration::from_secs(18);
 const DOMAINS: [&str; 6] = ["d0", "d1", "d2", "d3", "d4", "d5"];
 const PF: &str = "0000:01:00.0";
 const NUMVFS: &str = "sys/devices/pci0000:00/0000:00:02.0/0000:01:00.0/sriov_numvfs";
-
-/// A small generator (xorshift64*), so that a seed is all that a walk needs.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let bits = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(bits).expect("31 bits") % sides
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.roll(from.len())]
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Profile {
@@ -76,7 +60,7 @@ impl Walk {
             world.define(name, 100 + u32::try_from(place).expect("few"));
         }
         let domains = DOMAINS.iter().map(|name| (*name, Domain::default())).collect();
-        Self { world, dice: Dice(seed | 1), domains, foreign: BTreeMap::new(), made: 0, log: Vec::new() }
+        Self { world, dice: Dice::new(seed), domains, foreign: BTreeMap::new(), made: 0, log: Vec::new() }
     }
 
     fn expected(&self) -> Vec<String> {
@@ -103,7 +87,7 @@ impl Walk {
     fn some(&mut self, fits: impl Fn(&Domain) -> bool) -> Option<&'static str> {
         let names: Vec<&'static str> =
             self.domains.iter().filter(|(_, domain)| fits(domain)).map(|(name, _)| *name).collect();
-        (!names.is_empty()).then(|| self.dice.pick(&names))
+        self.dice.some(&names)
     }
 
     fn domain(&mut self, name: &str) -> &mut Domain {
