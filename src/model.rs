@@ -5,6 +5,7 @@
 mod allocation;
 mod boot;
 mod error;
+mod finding;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod history;
@@ -17,10 +18,12 @@ mod size;
 mod snapshot;
 mod step;
 mod terms;
+mod version;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
 pub use boot::{BootReport, BootStep, Progress, Restored};
 pub use error::{Kind, Refusal, one_line};
+pub use finding::{Finding, Severity};
 pub use history::HistoryEntry;
 pub use holder::Holder;
 pub use id::{
@@ -36,3 +39,4 @@ pub use snapshot::{
 };
 pub use step::Step;
 pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};
+pub use version::{LibvirtVersion, NoVersion};
