@@ -6,7 +6,9 @@
 mod adopt;
 mod allocation;
 mod boot;
+mod check;
 mod device;
+mod doctor;
 mod edit;
 mod gpus;
 mod history;
@@ -32,6 +34,7 @@ use crate::wire::Refusal;
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done, or already so
+   1  a look (check, doctor) found errors
    2  the request itself is wrong
    3  the caller may not do this
    4  what it names does not exist
@@ -86,6 +89,8 @@ enum Command {
     /// domains need that libvirt starts by itself: for each step what was wanted, what was found, how far
     /// it is and how long it took. A step that waits goes on when what it waits for comes.
     BootReport,
+    Check(check::Check),
+    Doctor(doctor::Doctor),
     #[command(subcommand)]
     Profile(profile::Command),
     Attach(allocation::Attach),
@@ -130,6 +135,8 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Gpus(command) => command.run(&client, paths, format),
         Command::Status => status::run(&client, format),
         Command::BootReport => boot::run(&client, format),
+        Command::Check(command) => command.run(&client, paths, format),
+        Command::Doctor(command) => command.run(paths, format),
         Command::Profile(command) => command.run(&client, format),
         Command::Attach(command) => command.run(&client, format),
         Command::Detach(command) => command.run(&client, format),
@@ -154,7 +161,7 @@ fn print(report: &Report) -> ExitCode {
     }
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(report.text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(u8::from(report.found_errors)),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             drop(writeln!(stderr, "vgpuctl: cannot write the answer: {error}"));

@@ -7,6 +7,7 @@
 //! `POST /v1/mdevs/UUID/adopt`, `POST /v1/disown`, `POST /v1/rebuild`, `POST /v1/hook`.
 //! A refusal is a [`Refusal`] with the HTTP status of its kind.
 
+mod check;
 mod foreign;
 mod slice_list;
 
@@ -19,6 +20,7 @@ use crate::model::{
 pub use crate::model::{
     BootReport, BootStep, Candidate, HistoryEntry, HookDevice, Kind, Progress, Refusal, Restored,
 };
+pub use check::{Check, Checked};
 pub use foreign::{Adopt, AdoptMdev, Adopted, Disown, Drift, DriftKind, Rebuild, Rebuilt};
 pub use slice_list::slices;
 
