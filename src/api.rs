@@ -7,6 +7,7 @@
 mod check;
 mod foreign;
 mod hook;
+mod insight;
 mod routes;
 
 use std::os::unix::fs::PermissionsExt;

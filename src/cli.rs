@@ -6,15 +6,18 @@
 mod adopt;
 mod allocation;
 mod boot;
+mod capacity;
 mod check;
 mod device;
 mod doctor;
 mod edit;
+mod explain;
 mod gpus;
 mod history;
 mod indent;
 mod profile;
 mod report;
+mod rules;
 mod span;
 mod start;
 mod status;
@@ -89,6 +92,14 @@ enum Command {
     /// domains need that libvirt starts by itself: for each step what was wanted, what was found, how far
     /// it is and how long it took. A step that waits goes on when what it waits for comes.
     BootReport,
+    /// Show what the host still holds
+    ///
+    /// For each profile how many slices could be made now, each profile counted alone, and how many on empty
+    /// GPUs; what is in the way; a map of each GPU; the largest slice that can still be made; framebuffer that
+    /// no type could have (stranded); and how much of the free framebuffer is of no use to the host's own mix
+    /// of requests, as its history of starts has them (fragmentation).
+    Capacity,
+    Explain(explain::Explain),
     Check(check::Check),
     Doctor(doctor::Doctor),
     #[command(subcommand)]
@@ -135,6 +146,8 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Gpus(command) => command.run(&client, paths, format),
         Command::Status => status::run(&client, format),
         Command::BootReport => boot::run(&client, format),
+        Command::Capacity => capacity::run(&client, format),
+        Command::Explain(command) => command.run(&client, format),
         Command::Check(command) => command.run(&client, paths, format),
         Command::Doctor(command) => command.run(paths, format),
         Command::Profile(command) => command.run(&client, format),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::model::{PciId, one_line};
+use crate::model::{HostRules, PciId, one_line};
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +136,8 @@ pub struct Config {
     pub devices: Devices,
     /// What happens before libvirt starts.
     pub boot: Boot,
+    /// How GPUs are chosen, and what each owner may have.
+    pub placement: HostRules,
 }
 
 /// What happens before libvirt starts.

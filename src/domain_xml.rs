@@ -8,6 +8,7 @@ mod details;
 mod exchange;
 mod guard;
 mod mark;
+mod numa;
 mod ours;
 mod owned;
 mod read;

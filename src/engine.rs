@@ -13,6 +13,7 @@ mod adoptable;
 mod attach;
 mod bell;
 mod boot;
+mod capacity;
 mod drift;
 mod edit;
 mod follow;
@@ -26,10 +27,12 @@ mod look;
 mod pointing;
 mod profiles;
 mod publish;
+mod quota;
 mod rebuild;
 mod recover;
 mod resume;
 mod round;
+mod rules;
 mod scanner;
 mod settle;
 mod settled;
@@ -49,7 +52,7 @@ use crate::config::{Config, Paths};
 use crate::domain_xml::Templates;
 use crate::inventory::ScanOptions;
 use crate::ledger::{Book, Change, IntentId, Ledger, LedgerError, Need};
-use crate::model::{AllocationId, BootId, DomainUuid, HostSnapshot, Kind, Refusal};
+use crate::model::{AllocationId, BootId, DomainUuid, HostRules, HostSnapshot, Kind, Refusal};
 use crate::sysfs::Sysfs;
 
 pub use adopt::Taken;
@@ -112,6 +115,10 @@ struct Inner {
     sysfs: Sysfs,
     templates: Templates,
     boot_id: BootId,
+    /// What the configuration says of the choice of a GPU.
+    rules: HostRules,
+    /// What rules and policies go by, beside ledger and host.
+    known: Mutex<rules::Known>,
     ledger: Mutex<Ledger>,
     scanner: Arc<Scanner>,
     next_intent: AtomicU64,
@@ -186,6 +193,8 @@ impl Engine {
                 sysfs,
                 templates,
                 boot_id,
+                rules: config.placement.clone(),
+                known: Mutex::default(),
                 ledger: Mutex::new(ledger),
                 scanner,
                 next_intent: AtomicU64::new(next_intent),

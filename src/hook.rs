@@ -144,7 +144,7 @@ fn judge(xml: &[u8], guest: &str, op: HookOp, at: RunId, started: Instant) -> Re
     if !paths.is_rehearsal() && !nix::unistd::geteuid().is_root() {
         return Err(format!("domain {guest} needs vGPU slices, which only domains of qemu:///system get"));
     }
-    let hook = Hook { op, at, domain_uuid: domain.uuid, domain: domain.name, devices };
+    let hook = Hook { op, at, domain_uuid: domain.uuid, domain: domain.name, devices, nodes: domain.nodes };
     let exchanges = ask::ask(&paths, &hook, started)?;
     if matches!(op, HookOp::Restore | HookOp::Migrate) {
         filter::apply(xml, guest, exchanges)

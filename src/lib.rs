@@ -21,6 +21,7 @@ pub mod doctor;
 pub mod domain_xml;
 pub mod engine;
 pub mod failpoint;
+pub mod fleet;
 pub mod hook;
 pub mod interlock;
 pub mod inventory;

@@ -4,6 +4,8 @@
 
 mod allocation;
 mod boot;
+mod capacity;
+mod decision;
 mod error;
 mod finding;
 #[cfg(test)]
@@ -13,7 +15,10 @@ mod holder;
 mod id;
 mod pci;
 mod pointing;
+mod policy;
 mod profile;
+mod rules;
+mod score;
 mod size;
 mod snapshot;
 mod step;
@@ -22,17 +27,22 @@ mod version;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
 pub use boot::{BootReport, BootStep, Progress, Restored};
+pub use capacity::{Capacity, GpuCapacity, LargestSlice, ProfileCapacity, SliceShare};
+pub use decision::{Decision, Weighed};
 pub use error::{Kind, Refusal, one_line};
 pub use finding::{Finding, Severity};
 pub use history::HistoryEntry;
 pub use holder::Holder;
 pub use id::{
     AllocationId, BootId, DeviceName, DomainUuid, GpuId, HelperId, IdError, IommuGroupId, MdevTypeId,
-    MdevUuid, ProfileName, RunId,
+    MdevUuid, OwnerName, ProfileName, RunId,
 };
 pub use pci::{PciAddress, PciId};
 pub use pointing::Pointing;
-pub use profile::{Candidate, Policy, Profile, Wish};
+pub use policy::Policy;
+pub use profile::{Candidate, Profile, Wish};
+pub use rules::{HostRules, Numa, Quota, Rules, Siblings};
+pub use score::Score;
 pub use size::{Framebuffer, SizeError};
 pub use snapshot::{
     BackendKind, Gpu, HostSnapshot, Link, Mdev, MdevParent, MdevType, PciFacts, ScanProblem, Sriov, Vf,

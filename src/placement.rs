@@ -6,25 +6,35 @@
 //! left. Types of one parent share its memory, which only the driver can count; so the kernel has the
 //! last word, and its refusal comes back as a [`Barred`] for the next try.
 
+mod capacity;
+mod constraints;
 mod matching;
 mod offer;
+mod policy;
 mod refusal;
 mod repoint;
 mod resume;
+mod usage;
 mod vf;
+mod weigh;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use capacity::{Weighted, capacity, weights};
+pub use constraints::{Resident, Subject, Tie, choose_tied, gates};
+pub use policy::seed;
 pub use refusal::{NoPlacement, Passed};
 pub use repoint::{DomainState, Move, Occasion, Scene, repoint};
 pub use resume::{Resumed, resume};
-pub use vf::{Must, choose_vf};
+pub use usage::{Memory, Usage, usage};
+pub use vf::{Must, Naming, choose_vf};
+pub use weigh::weigh;
 
 use crate::model::{
     AllocationId, Candidate, Device, DeviceName, GpuId, HostSnapshot, Kind, MdevTypeId, MdevUuid, PciId,
     Profile, Wish,
 };
-use crate::placement::matching::Seats;
+use crate::placement::matching::{Accepted, Choosy, Seats};
 use crate::placement::offer::{Offer, offers};
 use crate::profile::Bounds;
 
@@ -96,9 +106,8 @@ pub struct Barred {
 
 /// Chooses a place for each want. The answer is in the order of `wants`.
 ///
-/// With [`most-free`](crate::model::Policy::MostFree) an mdev goes to the parent with the most of its type
-/// left, less what this request already put on the same GPU; ties by what is left on the whole GPU (where VFs
-/// are parents, each has one), then by the parent's name. A want that names a VF gets that VF.
+/// An mdev goes to the parent that its policy puts first: the least tier, value and tie of its score, counted with
+/// what this request already put on the same GPU, then the least name. A want that names a VF gets that VF.
 ///
 /// # Errors
 /// When not all of them can be had: then none is.
@@ -111,7 +120,7 @@ pub fn choose(
     check_devices(wants, snapshot, owners)?;
     let mut choices: Vec<Option<Choice>> = vf::named(wants, snapshot, owners, barred)?;
     let mut seats = Seats::default();
-    let mut menu: Vec<(&Want, Vec<usize>)> = Vec::new();
+    let mut menu: Vec<(&Want, Vec<Accepted<'_>>)> = Vec::new();
     let mut seated: Vec<usize> = Vec::new();
     for (index, want) in wants.iter().enumerate() {
         if !matches!(want.device, Device::Mdev(_)) {
@@ -124,7 +133,8 @@ pub fn choose(
         }
         let places = menu.iter().find(|(other, _)| alike(other));
         let places = places.map(|(_, places)| places.clone()).unwrap_or_default();
-        if !seats.take(places) {
+        let policy = offer::policy_of(&want.profile, &want.bounds);
+        if !seats.take(&places, Choosy { policy, seed: want.bounds.taste.seed }) {
             return Err(refusal::full(wants, want, snapshot, owners, barred));
         }
         seated.push(index);

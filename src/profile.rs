@@ -14,19 +14,32 @@
 //! float = "type"            # what may differ from one start to the next: parent, type or vendor
 //! display = true            # display='on' in the hostdev
 //! ramfb = true              # ramfb='on' in the hostdev; needs display
+//!
+//! order = ["0000:41:00.0"]  # for the policy `priority`: the best GPU first
+//! priority = 10             # who waits for room is served by this
+//! preemptible = true        # a domain on it may be stopped for one of a greater priority
+//! separate = ["ai"]         # classes that it shares no GPU with
+//! overflow = false          # whether it may after all when all others are full
+//! numa = "prefer"           # what the NUMA node of the domain's memory means: any, prefer, require
 //! ```
 
 mod bounds;
 mod effects;
+mod gates;
 mod matching;
 
 pub use bounds::{Bounds, SavedImage, Vendor};
 pub use effects::effects;
+pub use gates::{Gate, Gates, Taste};
 pub use matching::{Fit, Match, candidates};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Float, Framebuffer, Kind, PciId, Policy, Profile, ProfileName, Wish, one_line};
+use std::collections::BTreeSet;
+
+use crate::model::{
+    Float, Framebuffer, Kind, Numa, PciId, Policy, Profile, ProfileName, Rules, Wish, one_line,
+};
 
 /// The most bytes a profile file may have.
 pub const MAX_FILE: usize = 64 * 1024;
@@ -87,9 +100,32 @@ struct File {
     display: bool,
     #[serde(default)]
     ramfb: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    order: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    priority: Option<i32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    preemptible: bool,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    separate: BTreeSet<ProfileName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    overflow: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    numa: Option<Numa>,
 }
 
 impl File {
+    fn rules(&mut self) -> Rules {
+        Rules {
+            order: std::mem::take(&mut self.order),
+            priority: self.priority.unwrap_or_default(),
+            preemptible: self.preemptible,
+            separate: std::mem::take(&mut self.separate),
+            overflow: self.overflow,
+            numa: self.numa.unwrap_or_default(),
+        }
+    }
+
     fn wish(&mut self) -> Result<Wish, ProfileError> {
         match (self.framebuffer, self.mdev_type.take(), self.vf) {
             (Some(size), None, None) => Ok(Wish::Framebuffer(size)),
@@ -124,6 +160,7 @@ pub fn parse(name: ProfileName, text: &str) -> Result<Profile, ProfileError> {
     })?;
     let wish = file.wish()?;
     let profile = Profile {
+        rules: file.rules(),
         class: file.class,
         policy: file.policy,
         float: file.float,
@@ -147,6 +184,12 @@ pub fn print(profile: &Profile) -> String {
         float: profile.float,
         display: profile.display,
         ramfb: profile.ramfb,
+        order: profile.rules.order.clone(),
+        priority: Some(profile.rules.priority).filter(|priority| *priority != 0),
+        preemptible: profile.rules.preemptible,
+        separate: profile.rules.separate.clone(),
+        overflow: profile.rules.overflow,
+        numa: Some(profile.rules.numa).filter(|numa| *numa != Numa::Any),
     };
     match &profile.wish {
         Wish::Framebuffer(size) => file.framebuffer = Some(*size),
@@ -189,10 +232,36 @@ pub fn validate(profile: &Profile) -> Result<(), ProfileError> {
         }
         _ => {}
     }
+    check_rules(profile)?;
     if profile.ramfb && !profile.display {
         return absurd(
             "ramfb shows the boot screen on the vGPU's display: it needs display as well".to_owned(),
         );
+    }
+    Ok(())
+}
+
+/// The most GPUs that an order names.
+const MAX_ORDER: usize = 64;
+
+fn check_rules(profile: &Profile) -> Result<(), ProfileError> {
+    let absurd = |text: String| Err(ProfileError::Absurd(text));
+    let Rules { order, priority, separate, .. } = &profile.rules;
+    if order.len() > MAX_ORDER {
+        return absurd(format!("the order names {} GPUs; the most is {MAX_ORDER}", order.len()));
+    }
+    if let Some(odd) = order.iter().find(|name| name.parse::<crate::model::GpuId>().is_err()) {
+        return absurd(format!("{:?} in the order is no name of a GPU", one_line(odd, 80)));
+    }
+    if profile.policy == Policy::Priority && order.is_empty() {
+        return absurd("the policy priority needs an order: the GPUs by name, the best first".to_owned());
+    }
+    if !(-Rules::MOST_PRIORITY..=Rules::MOST_PRIORITY).contains(priority) {
+        let most = Rules::MOST_PRIORITY;
+        return absurd(format!("priority {priority} is out of range: -{most} to {most}"));
+    }
+    if profile.class.is_none() && !separate.is_empty() {
+        return absurd("separate keeps classes apart: the profile needs a class itself".to_owned());
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Requests and answers as they travel over the socket. Version 1, JSON.
 //!
 //! Paths: `GET /v1/gpus`, `GET /v1/status`, `GET /v1/boot-report`, `GET /v1/history`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
-//! `GET /v1/profiles/NAME/explain`, `POST /v1/profiles/NAME/edit`, `GET|POST /v1/allocations`,
+//! `GET /v1/capacity`, `GET /v1/explain?of=`, `GET /v1/profiles/NAME/explain`, `POST /v1/profiles/NAME/edit`, `GET|POST /v1/allocations`,
 //! `POST /v1/detach`, `POST /v1/start`, `POST /v1/terms`,
 //! `PUT|DELETE /v1/vfs/PF`, `DELETE /v1/vfs`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/adopt`,
 //! `POST /v1/mdevs/UUID/adopt`, `POST /v1/disown`, `POST /v1/rebuild`, `POST /v1/hook`.
@@ -9,19 +9,25 @@
 
 mod check;
 mod foreign;
+mod insight;
 mod slice_list;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Allocation, AllocationId, CapacityMode, Device, DeviceName, DomainUuid, Gpu, GpuId, Holder, MdevTypeId,
-    MdevUuid, PciAddress, Profile, ProfileName, Repoint, RunId, ScanProblem, Terms,
+    MdevUuid, OwnerName, PciAddress, Policy, Profile, ProfileName, Repoint, RunId, ScanProblem, Siblings,
+    Terms,
 };
 pub use crate::model::{
-    BootReport, BootStep, Candidate, HistoryEntry, HookDevice, Kind, Progress, Refusal, Restored,
+    BootReport, BootStep, Candidate, Capacity, Decision, GpuCapacity, HistoryEntry, HookDevice, Kind,
+    Progress, Refusal, Restored,
 };
 pub use check::{Check, Checked};
 pub use foreign::{Adopt, AdoptMdev, Adopted, Disown, Drift, DriftKind, Rebuild, Rebuilt};
+pub use insight::Explained;
 pub use slice_list::slices;
 
 /// Whose a slice is.
@@ -163,6 +169,9 @@ pub struct Changed {
 pub struct Explanation {
     /// The profile.
     pub profile: Profile,
+    /// The policy that counts: the profile's, or what the configuration says.
+    #[serde(default)]
+    pub policy: Policy,
     /// Best first.
     pub candidates: Vec<Candidate>,
     /// What binds the allocation that was asked for, and how to lift it; one sentence each.
@@ -205,6 +214,9 @@ pub struct Allocate {
     /// On what terms.
     #[serde(default, skip_serializing_if = "Terms::is_default")]
     pub terms: Terms,
+    /// Who they are for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
 }
 
 /// Answer of `POST /v1/allocations`.
@@ -235,6 +247,9 @@ pub struct SetTerms {
     /// When the VF it names may be exchanged.
     #[serde(default)]
     pub repoint: Option<Repoint>,
+    /// Where the domain's other slices shall be.
+    #[serde(default)]
+    pub siblings: Option<Siblings>,
     /// Forget what its first start settled.
     #[serde(default)]
     pub unsettle: bool,
@@ -487,4 +502,7 @@ pub struct Hook {
     pub domain: String,
     /// Our hostdevs in the order of the XML.
     pub devices: Vec<HookDevice>,
+    /// The NUMA nodes of the domain's memory, as its XML says.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub nodes: BTreeSet<u32>,
 }

@@ -164,6 +164,8 @@ fn help() {
         "gpus --help",
         "status --help",
         "boot-report --help",
+        "capacity --help",
+        "explain --help",
         "profile --help",
         "profile create --help",
         "profile edit --help",
@@ -191,6 +193,9 @@ fn wrong_arguments() {
         "profile create desk --framebuffer 4",
         "profile create desk --framebuffer 4GiB --type x",
         "profile create desk --type x --policy fgd",
+        "profile create desk --type x --priority 1001",
+        "profile create desk --file x --overflow on",
+        "attach web1 --profile desk --together --apart",
         "profile create desk --type x --ramfb",
         "profile create de/sk --type x",
         "attach web1",
@@ -348,7 +353,58 @@ fn a_profile_is_sent_as_it_was_said() {
     let asked = asked(&host);
     assert_eq!(asked.line, "PUT /v1/profiles/desk");
     let sent: Value = serde_json::from_str(&asked.body).expect("JSON");
-    assert_eq!(sent, profile("desk"));
+    let mut said = profile("desk");
+    said["policy"] = json!("default");
+    assert_eq!(sent, said);
+}
+
+#[test]
+fn capacity_and_explanations() {
+    let gpu = |name: &str, used: Value, slices: Value| {
+        json!({"gpu": format!("pci:{name}"), "name": name, "used_mib": used, "total_mib": used.as_u64().map(|_| 49_152),
+               "stranded_mib": used.as_u64().map(|_| 0), "fragmented_mib": used.as_u64().map(|_| 1024),
+               "slices": slices, "more": 3})
+    };
+    let slice = |owner: &str, mib: Value| json!({"device": {"mdev": UUID}, "mdev_type": "nvidia-558", "mib": mib, "owner": owner});
+    let profile = |name: &str, if_emptied: Value, blocked: Value| {
+        json!({"profile": name, "wish": "framebuffer 4GiB", "possible": 3, "if_emptied": if_emptied,
+               "blocked": blocked, "weight": 667})
+    };
+    let slices = json!([slice("domain web1", json!(24_576)), slice("foreign (mdevctl)", json!(4096))]);
+    let answer = json!({
+        "profiles": [profile("desk", json!(12), json!(["0000:41:00.0: has 0 of nvidia-558 left"])),
+                     profile("nic", Value::Null, json!([]))],
+        "gpus": [gpu("0000:41:00.0", json!(28_672), slices),
+                 gpu("mtty", Value::Null, json!([slice("vgpuctl by hand", Value::Null)]))],
+        "largest": {"gpu": "0000:41:00.0", "mdev_type": "nvidia-564", "mib": 12_288},
+        "free_mib": 20_480, "stranded_mib": 0, "fragmented_mib": 1024, "fragmentation": 50,
+        "mix": "7 slices that were started",
+    });
+    let capacity = show(&answering(answer), "capacity");
+    let nothing = json!({"profiles": [], "gpus": [], "largest": null, "free_mib": 0, "stranded_mib": 0,
+                         "fragmented_mib": 0, "fragmentation": null, "mix": "all profiles alike"});
+    let empty = show(&answering(nothing), "capacity");
+    let candidate = |parent: &str, possible: u32, verdict: &str| {
+        let score = json!({"tier": 0, "value": -3, "tie": -9, "text": "3 left, 9 on its GPU"});
+        json!({"gpu": "pci:a", "parent": parent, "possible": possible, "slices": 2, "memory_mib": [4096, 49_152],
+               "score": (possible > 0).then_some(score), "verdict": verdict})
+    };
+    let decision = |chosen: Value| {
+        json!({"allocation": "0a1b2c3d", "profile": "desk", "wish": "framebuffer 4GiB", "policy": "most-free",
+               "seed": 7, "chosen": chosen,
+               "candidates": [candidate("0000:41:00.4", 9, "won: 3 left, 9 on its GPU"),
+                              candidate("mtty", 0, "no type says how much framebuffer it has")]})
+    };
+    let now = json!({"decisions": [decision(json!("0000:41:00.4"))], "notes": ["allocation 0a1b2c3d is pinned to GPU pci:a"],
+                     "now": true});
+    let now = show(&answering(now), "explain 0a1b2c3d");
+    let entry = json!({"number": 41, "at": 1_750_000_000, "uid": 0, "pid": 7, "verb": "prepare", "object": DOMAIN,
+                       "domain": "web1", "outcome": "cannot place it"});
+    let then = json!({"entry": entry, "decisions": [decision(Value::Null)], "notes": [], "now": false});
+    let host = answering(then);
+    let then = show(&host, "explain #41");
+    assert_eq!(asked(&host).line, "GET /v1/explain?of=%2341");
+    insta::assert_snapshot!("capacity_and_explanations", [capacity, empty, now, then].join("\n"));
 }
 
 #[test]

@@ -48,3 +48,7 @@ mod saved;
 #[cfg(test)]
 #[path = "engine/terms.rs"]
 mod terms;
+
+#[cfg(test)]
+#[path = "engine/rules.rs"]
+mod rules;

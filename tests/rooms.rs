@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("inventory", &["model", "sysfs", "vfio", "backend"]),
     // Pure tower: decides.
     ("profile", &["model"]),
+    ("fleet", &[]),
     ("placement", &["model", "profile"]),
     ("plan", &["model", "placement"]),
     ("domain_xml", &["model"]),

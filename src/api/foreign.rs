@@ -18,7 +18,7 @@ pub(super) async fn adopt(
 ) -> Answer<wire::Adopted> {
     let object = one_line(&request.domain, 80);
     let verb = if request.dry_run { "adopt --dry-run" } else { "adopt" };
-    let happened = Happened { verb, domain: Some(object.clone()), object, allocations: Vec::new() };
+    let happened = Happened { verb, domain: Some(object.clone()), object, ..Happened::default() };
     run_recorded(&shared, caller, happened, move |shared, happened| {
         let adopted = shared.desk.adopt(&request)?;
         if !request.dry_run {
@@ -77,7 +77,8 @@ pub(super) async fn rebuild(
         let outcome = done.as_ref().map_or_else(|refusal| refusal.message.clone(), |_| "done".to_owned());
         let allocations = done.iter().filter(|_| !request.dry_run).flat_map(|done| &done.allocations);
         let allocations = allocations.map(|one| one.allocation.id.clone()).collect();
-        let happened = Happened { verb, object: "all domains".to_owned(), domain: None, allocations };
+        let happened =
+            Happened { verb, object: "all domains".to_owned(), allocations, ..Happened::default() };
         shared.desk.engine().record(caller.peer(), happened, &outcome);
         done
     });

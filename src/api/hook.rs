@@ -42,13 +42,19 @@ pub(super) async fn hook(
         object: hook.domain_uuid.to_string(),
         domain: Some(hook.domain.clone()),
         allocations: hook.devices.iter().filter_map(|device| device.allocation.clone()).collect(),
+        ..Happened::default()
     };
-    let answer = run_always(&shared, caller, happened, move |shared, _| {
+    let answer = run_always(&shared, caller, happened, move |shared, happened| {
         let engine = shared.desk.engine();
         let deadline = deadline(hook.at);
         let mut exchanges = Vec::new();
         match hook.op {
-            HookOp::Prepare => shared.desk.prepare(&hook, deadline, &|| flag.load(Ordering::SeqCst))?,
+            HookOp::Prepare => {
+                engine.note_nodes(hook.domain_uuid, &hook.nodes);
+                let done = shared.desk.prepare(&hook, deadline, &|| flag.load(Ordering::SeqCst));
+                happened.decisions = engine.take_decisions(hook.domain_uuid);
+                done?;
+            }
             HookOp::Release => engine.release(&hook, deadline),
             HookOp::Started => engine.started(&hook),
             HookOp::Reconnect => engine.host_changed(),

@@ -6,7 +6,7 @@ use axum::http::{Method, Uri};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 
-use super::{Caller, No, Shared, foreign, hook};
+use super::{Caller, No, Shared, foreign, hook, insight};
 use crate::desk::Desk;
 use crate::engine::{Happened, WantedHistory};
 use crate::model::{AllocationId, Kind, MdevUuid, Profile, ProfileName, Refusal};
@@ -56,6 +56,8 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/boot-report", get(boot_report))
         .route("/v1/check", post(super::check::check))
         .route("/v1/history", get(history))
+        .route("/v1/capacity", get(insight::capacity))
+        .route("/v1/explain", get(insight::explain))
         .route("/v1/profiles", get(profiles))
         .route("/v1/profiles/{name}", get(profile).put(create_profile).delete(delete_profile))
         .route("/v1/profiles/{name}/explain", get(explain))
@@ -258,10 +260,11 @@ async fn allocate(
         (false, wire::Through::Xml) => "xml",
         (false, wire::Through::LiveXml) => "xml --live",
     };
-    let happened =
-        Happened { verb, object, domain: Some(domain_of(&request.domain)), allocations: Vec::new() };
+    let happened = Happened { verb, object, domain: Some(domain_of(&request.domain)), ..Happened::default() };
     run_recorded(&shared, caller, happened, move |shared, happened| {
         let allocated = shared.desk.allocate(&request)?;
+        let domain = allocated.allocations.first().map(|one| one.allocation.domain.uuid);
+        happened.decisions = domain.map(|uuid| shared.desk.engine().take_decisions(uuid)).unwrap_or_default();
         happened.allocations = allocated.allocations.iter().map(|one| one.allocation.id.clone()).collect();
         Ok(allocated)
     })
@@ -275,7 +278,8 @@ async fn detach(
 ) -> Answer<wire::Changed> {
     let object = crate::model::one_line(&request.domain, 80);
     let allocations = request.allocation.iter().cloned().collect();
-    let happened = Happened { verb: "detach", domain: Some(object.clone()), object, allocations };
+    let happened =
+        Happened { verb: "detach", domain: Some(object.clone()), object, allocations, ..Happened::default() };
     run_recorded(&shared, caller, happened, move |shared, happened| {
         let (changed, ids) = shared.desk.detach(&request)?;
         happened.allocations = ids;
@@ -291,7 +295,7 @@ async fn start(
 ) -> Answer<wire::Started> {
     let object = domain_of(&request.domain);
     let verb = if request.dry_run { "start --dry-run" } else { "start" };
-    let happened = Happened { verb, domain: Some(object.clone()), object, allocations: Vec::new() };
+    let happened = Happened { verb, domain: Some(object.clone()), object, ..Happened::default() };
     run_recorded(&shared, caller, happened, move |shared, happened| {
         let started = shared.desk.start(&request)?;
         happened.allocations = Desk::started_ids(&started);

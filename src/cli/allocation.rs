@@ -8,7 +8,7 @@ use crate::cli::terms::TermsArguments;
 use crate::cli::{device, span};
 use crate::client::{Client, ClientError};
 use crate::clock;
-use crate::model::{Allocation, AllocationId, ProfileName};
+use crate::model::{Allocation, AllocationId, OwnerName, ProfileName};
 use crate::wire::{
     Allocate, Allocated, AllocationView, Allocations, Change, Changed, Detach as Request, Refusal,
     SliceStatus, Through,
@@ -38,6 +38,9 @@ pub(super) struct Attach {
     dry_run: bool,
     #[command(flatten)]
     terms: TermsArguments,
+    /// Who it is for; the configuration can limit what each owner has
+    #[arg(long)]
+    owner: Option<OwnerName>,
 }
 
 /// Take slices out of a domain's definition
@@ -103,6 +106,9 @@ pub(super) struct Xml {
     lease: Option<u32>,
     #[command(flatten)]
     terms: TermsArguments,
+    /// Who it is for; the configuration can limit what each owner has
+    #[arg(long)]
+    owner: Option<OwnerName>,
 }
 
 impl Attach {
@@ -115,6 +121,7 @@ impl Attach {
             lease_s: None,
             dry_run: self.dry_run,
             terms: self.terms.into(),
+            owner: self.owner,
         };
         let answer = allocate(client, &request)?;
         Ok(Report::new(format, &answer, attached)?.notes(format, &answer.notes))
@@ -157,6 +164,7 @@ impl Xml {
             lease_s: self.lease,
             dry_run: false,
             terms: self.terms.into(),
+            owner: self.owner,
         };
         let answer = allocate(client, &request)?;
         Ok(Report::new(format, &answer, xml)?.notes(format, &answer.notes))

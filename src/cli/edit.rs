@@ -4,10 +4,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::cli::profile::{floats, policies, read};
 use crate::cli::report::{Format, Report};
+use crate::cli::rules::{RulesArguments, Switch};
 use crate::cli::table::{Table, printable};
 use crate::client::{Client, ClientError, segment};
 use crate::model::{Float, Framebuffer, PciId, Policy, Profile, ProfileName, Wish};
@@ -65,12 +66,8 @@ struct Changes {
     /// Show the firmware's screen on that display too
     #[arg(long, value_enum)]
     ramfb: Option<Switch>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
-    On,
-    Off,
+    #[command(flatten)]
+    rules: RulesArguments,
 }
 
 impl Changes {
@@ -88,6 +85,7 @@ impl Changes {
             && self.float.is_none()
             && self.display.is_none()
             && self.ramfb.is_none()
+            && self.rules.is_empty()
     }
 
     fn apply(&self, was: &Profile) -> Profile {
@@ -101,6 +99,7 @@ impl Changes {
             float: self.float.unwrap_or(was.float),
             display: on(self.display, was.display),
             ramfb: on(self.ramfb, was.ramfb),
+            rules: self.rules.apply(&was.rules),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::wire::{History as Answer, Refusal};
 ///
 /// Every request that changes something and every call of libvirt's hook, with who asked (user id and
 /// process), what, on which domain, and the outcome: done, or why it was refused. The newest come last.
+/// `vgpuctl explain #NUMBER` says why the slices of an entry were made where they were.
 #[derive(Debug, Args)]
 pub(super) struct History {
     /// Only what is about this domain, by the name it had then
@@ -54,7 +55,7 @@ fn fetch(client: &Client, query: &str, format: Format) -> Result<Report, Refusal
 }
 
 /// Escapes a query value: everything but letters, digits, `.`, `_` and `-`.
-fn escaped(value: &str) -> String {
+pub(super) fn escaped(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     value.bytes().map(one).collect()
@@ -64,9 +65,13 @@ fn render(answer: &Answer) -> String {
     if answer.entries.is_empty() {
         return "no history\n".to_owned();
     }
-    let mut table = Table::new(0, &["TIME", "BY", "WHAT", "DOMAIN", "OBJECT", "OUTCOME"]);
+    let mut table = Table::new(0, &[">#", "TIME", "BY", "WHAT", "DOMAIN", "OBJECT", "OUTCOME"]);
     for entry in answer.entries.iter().rev() {
         table.row([
+            Some(entry.number)
+                .filter(|number| *number > 0)
+                .map(|number| number.to_string())
+                .unwrap_or_default(),
             time(entry.at),
             who(entry),
             entry.verb.clone(),
@@ -78,7 +83,7 @@ fn render(answer: &Answer) -> String {
     table.render()
 }
 
-fn time(seconds: i64) -> String {
+pub(super) fn time(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }
 

@@ -9,9 +9,10 @@ use clap::{Args, Subcommand};
 use crate::cli::device;
 use crate::cli::edit::Edit;
 use crate::cli::report::{Format, Report};
+use crate::cli::rules::{self, RulesArguments};
 use crate::cli::table::{Table, facts};
 use crate::client::{Client, ClientError, segment};
-use crate::model::{AllocationId, Float, Framebuffer, PciId, Policy, Profile, ProfileName, Wish};
+use crate::model::{AllocationId, Float, Framebuffer, PciId, Policy, Profile, ProfileName, Rules, Wish};
 use crate::profile;
 use crate::wire::{Changed, Explanation, Kind, ProfileUse, Profiles, Refusal};
 
@@ -39,8 +40,10 @@ pub(super) enum Command {
     },
     /// Show which parents can serve a profile now
     ///
-    /// One line for each parent device: how many slices it could make now, or why none. Types of
-    /// one parent share its memory, so the numbers of different profiles do not add up.
+    /// One line for each parent device, the best first: how many slices it could make now and what the
+    /// profile's policy makes of it, or why it makes none. Rules come before the policy: parents of a
+    /// lesser tier are tried first. Types of one parent share its memory, so the numbers of different
+    /// profiles do not add up.
     Explain {
         /// Its name
         name: ProfileName,
@@ -59,7 +62,12 @@ pub(super) enum Command {
 ///
 ///   framebuffer = "4GiB"     # or: type = "nvidia-558"     or: vf = "8086:10ca"
 ///   class = "graphics"
-///   policy = "most-free"
+///   policy = "pack"          # as vgpud.toml says, unless said here; see docs/policies.md
+///   order = ["0000:41:00.0"] # for the policy priority
+///   separate = ["ai"]        # classes that it shares no GPU with
+///   overflow = false         # unless all others are full
+///   priority = 10
+///   numa = "prefer"
 ///   float = "parent"         # what may differ from one start to the next
 ///   display = false
 ///   ramfb = false
@@ -85,6 +93,8 @@ pub(super) struct Create {
     /// Show the firmware's screen on that display too
     #[arg(long, conflicts_with = "file", requires = "display")]
     ramfb: bool,
+    #[command(flatten)]
+    rules: RulesArguments,
 }
 
 #[derive(Debug, Args)]
@@ -151,8 +161,9 @@ impl Create {
                 return Err(Refusal::new(Kind::Usage, "say one of --type, --framebuffer, --vf and --file"));
             }
         };
-        let Self { name, class, policy, float, display, ramfb, .. } = self;
-        let profile = Profile { class, policy, float, display, ramfb, ..Profile::new(name, wish) };
+        let Self { name, class, policy, float, display, ramfb, rules, .. } = self;
+        let rules = rules.apply(&Rules::default());
+        let profile = Profile { class, policy, float, display, ramfb, rules, ..Profile::new(name, wish) };
         profile::validate(&profile).map_err(refuse)?;
         Ok(profile)
     }
@@ -221,15 +232,17 @@ fn list(answer: &Profiles) -> String {
 
 fn show(used: &ProfileUse) -> String {
     let profile = &used.profile;
-    facts(&[
+    let mut lines = vec![
         ("name", profile.name.to_string()),
         ("wish", profile.wish.to_string()),
         ("class", class(profile)),
         ("policy", profile.policy.to_string()),
         ("float", profile.float.to_string()),
         ("display", display(profile)),
-        ("allocations", used.allocations.to_string()),
-    ])
+    ];
+    lines.extend(rules::told(profile));
+    lines.push(("allocations", used.allocations.to_string()));
+    facts(&lines)
 }
 
 fn class(profile: &Profile) -> String {
@@ -246,7 +259,7 @@ fn display(profile: &Profile) -> String {
 
 fn explain(answer: &Explanation) -> String {
     let profile = &answer.profile;
-    let mut text = format!("profile {}: {}, policy {}\n", profile.name, profile.wish, profile.policy);
+    let mut text = format!("profile {}: {}, policy {}\n", profile.name, profile.wish, answer.policy);
     for bound in &answer.bounds {
         text.push_str(&format!("{}\n", crate::cli::table::printable(bound)));
     }
@@ -254,13 +267,15 @@ fn explain(answer: &Explanation) -> String {
         text.push_str("no parent on this host; see: vgpuctl gpus\n");
         return text;
     }
-    let mut table = Table::new(0, &["PARENT", "GPU", "TYPE", ">POSSIBLE", "WHY NONE"]);
+    let mut table = Table::new(0, &["PARENT", "GPU", "TYPE", ">POSSIBLE", ">TIER", "SCORE", "WHY NONE"]);
     for candidate in &answer.candidates {
         table.row([
             candidate.parent.to_string(),
             candidate.gpu.to_string(),
             candidate.mdev_type.as_ref().map(ToString::to_string).unwrap_or_default(),
             candidate.possible.to_string(),
+            candidate.score.as_ref().map(|score| score.tier.to_string()).unwrap_or_default(),
+            candidate.score.as_ref().map(|score| score.text.clone()).unwrap_or_default(),
             candidate.reason.clone().unwrap_or_default(),
         ]);
     }

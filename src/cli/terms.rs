@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use crate::cli::device;
 use crate::cli::report::{Format, Report};
 use crate::client::{Client, ClientError};
-use crate::model::{CapacityMode, Repoint, Terms};
+use crate::model::{CapacityMode, Repoint, Siblings, Terms};
 use crate::wire::{Changed, Refusal, SetTerms};
 
 /// Change the terms of promises without detaching
@@ -32,6 +32,9 @@ pub(super) enum Command {
         /// When the VF that a stopped domain names may be exchanged for one that can be had
         #[arg(long, value_parser = repoints(), group = "what")]
         repoint: Option<Repoint>,
+        /// Where the domain's other slices shall be: anywhere, on the same GPU, each on its own
+        #[arg(long, value_parser = siblings(), group = "what")]
+        siblings: Option<Siblings>,
     },
     /// Forget which type and GPU the first start settled
     ///
@@ -45,12 +48,13 @@ pub(super) enum Command {
 
 impl Command {
     pub(super) fn run(self, client: &Client, format: Format) -> Result<Report, Refusal> {
-        let nothing = |which| SetTerms { which, mode: None, pin: None, repoint: None, unsettle: false };
+        let nothing =
+            |which| SetTerms { which, mode: None, pin: None, repoint: None, siblings: None, unsettle: false };
         let request = match self {
             Self::Unsettle { which } => SetTerms { unsettle: true, ..nothing(which) },
-            Self::Set { which, mode, pin, no_pin, repoint } => {
+            Self::Set { which, mode, pin, no_pin, repoint, siblings } => {
                 let pin = (pin || no_pin).then_some(pin);
-                SetTerms { mode, pin, repoint, ..nothing(which) }
+                SetTerms { mode, pin, repoint, siblings, ..nothing(which) }
             }
         };
         let changed: Changed = client.post("/v1/terms", &request).map_err(ClientError::into_refusal)?;
@@ -70,12 +74,31 @@ pub(super) struct TermsArguments {
     /// When the VF that a stopped domain names may be exchanged for one that can be had
     #[arg(long, value_parser = repoints(), default_value_t = Repoint::default())]
     repoint: Repoint,
+    /// All slices of the domain on one GPU
+    #[arg(long, conflicts_with = "apart")]
+    together: bool,
+    /// Each slice of the domain on a GPU of its own
+    #[arg(long)]
+    apart: bool,
 }
 
 impl From<TermsArguments> for Terms {
-    fn from(TermsArguments { mode, pin, repoint }: TermsArguments) -> Self {
-        Self { mode, pin, repoint }
+    fn from(TermsArguments { mode, pin, repoint, together, apart }: TermsArguments) -> Self {
+        let siblings = match (together, apart) {
+            (true, _) => Siblings::Together,
+            (false, true) => Siblings::Apart,
+            (false, false) => Siblings::Any,
+        };
+        Self { mode, pin, repoint, siblings }
     }
+}
+
+fn siblings() -> impl TypedValueParser<Value = Siblings> {
+    PossibleValuesParser::new(["any", "together", "apart"]).map(|name| match name.as_str() {
+        "together" => Siblings::Together,
+        "apart" => Siblings::Apart,
+        _ => Siblings::Any,
+    })
 }
 
 fn modes() -> impl TypedValueParser<Value = CapacityMode> {

@@ -1,10 +1,11 @@
 //! Reading the hostdevs of a domain's XML.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use roxmltree::{Document, Node, ParsingOptions};
 
-use crate::domain_xml::guard;
+use crate::domain_xml::{guard, numa};
 use crate::model::{Device, DomainUuid, Kind, MdevUuid, PciAddress, one_line};
 
 /// The most bytes of a domain's XML: libvirt's own messages carry at most 4 MiB of text.
@@ -44,6 +45,8 @@ pub struct DomainXml {
     pub name: String,
     /// Its hostdevs, in the order of the XML.
     pub hostdevs: Vec<Hostdev>,
+    /// The NUMA nodes of its memory; empty when nothing is said of them.
+    pub nodes: BTreeSet<u32>,
 }
 
 /// One `<hostdev>`.
@@ -118,7 +121,7 @@ pub fn read(xml: &[u8]) -> Result<DomainXml, DomainXmlError> {
         return other(format!("its uuid is {:?}", one_line(&uuid, 40)));
     };
     let hostdevs = hostdevs(root).map(hostdev);
-    Ok(DomainXml { uuid, name, hostdevs: hostdevs.collect() })
+    Ok(DomainXml { uuid, name, hostdevs: hostdevs.collect(), nodes: numa::nodes(root) })
 }
 
 /// Parses XML within the bounds; the fault is a clause.

@@ -190,6 +190,7 @@ mod tests {
             saved: false,
             terms: Terms::default(),
             settled: None,
+            owner: None,
             pointing: Pointing::default(),
         };
         book.profiles.insert(profile.name.clone(), profile);
@@ -203,6 +204,7 @@ mod tests {
             at: RunId(1),
             domain_uuid: domain.parse().expect("uuid"),
             domain: "web1".to_owned(),
+            nodes: std::collections::BTreeSet::new(),
             devices: devices
                 .iter()
                 .map(|(id, uuid)| HookDevice {

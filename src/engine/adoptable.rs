@@ -141,6 +141,7 @@ fn judge(
         terms: Terms::default(),
         saved: false,
         settled: found.settled,
+        owner: None,
         pointing: Pointing::default(),
     };
     let unmarked = shown.inactive && shown.allocation.is_none();

@@ -15,7 +15,7 @@ use crate::model::{
     Allocation, AllocationId, AllocationState, CapacityMode, Device, DomainRef, DomainUuid, Kind, MdevUuid,
     PciAddress, Pointing, Profile, Realized, Refusal, Terms, Wish,
 };
-use crate::placement::{self, Must};
+use crate::placement::{self, Must, Naming};
 use crate::wire::{self, Allocate, AllocationView, Through};
 
 /// Most slices of one profile in one domain; QEMU machines have few more slots.
@@ -91,7 +91,8 @@ impl Engine {
             return Ok(allotment);
         }
         self.touch(allotment.new.iter().chain(&allotment.kept).map(|one| &one.id));
-        let promises = allotment.new.iter().cloned().map(Change::PutAllocation).collect();
+        let promises = allotment.new.iter().cloned().map(Change::PutAllocation);
+        let promises = promises.chain(self.rota_of_vfs(&profile, &allotment.new)).collect();
         self.commit_if(promises, Need::Promise, |book| match book.profiles.contains_key(&profile.name) {
             true => Ok(()),
             false => Err(Refusal::new(Kind::NotFound, format!("profile {} was just deleted", profile.name))),
@@ -143,6 +144,7 @@ impl Engine {
                 saved: false,
                 terms: request.terms,
                 settled: None,
+                owner: request.owner.clone(),
                 pointing: Pointing::default(),
             });
         }
@@ -177,9 +179,18 @@ impl Engine {
             let of_domain = ledger.book().of_domain(domain.uuid).chain(new);
             of_domain.flat_map(Allocation::named_vfs).collect()
         };
-        let address = placement::choose_vf(profile, &snapshot, &self.owners(&snapshot), named, &mine, must)?;
+        let bounds = self.bounds_of_new(domain, profile, &snapshot, new, terms);
+        let naming = Naming { named, mine: &mine, must };
+        let address = placement::choose_vf(profile, &bounds, &snapshot, &self.owners(&snapshot), naming)?;
         *named.entry(address).or_insert(0) += 1;
         Ok(address)
+    }
+
+    /// A VF is chosen when it is promised: there the round of its profile goes on.
+    fn rota_of_vfs(&self, profile: &Profile, new: &[Allocation]) -> Option<Change> {
+        let vf = new.iter().filter_map(|one| one.device.vf()).next_back()?;
+        let (snapshot, _) = self.recent().ok()?;
+        self.rota(profile, &snapshot.vf(vf)?.0.id)
     }
 
     pub(super) fn free_id(&self, new: &[Allocation]) -> AllocationId {
@@ -208,7 +219,8 @@ impl Engine {
     fn would_fit(&self, new: &[Allocation], deadline: Instant) -> Result<(), Refusal> {
         let wanted: Result<Vec<Wanted>, Refusal> = new.iter().map(|one| self.wanted(one)).collect();
         let snapshot = self.fresh(deadline)?;
-        self.choose(&wanted?, &snapshot, &self.bars_of_unfinished(&snapshot)).map(drop)
+        let could = self.could_choose(&wanted?, &snapshot, &self.bars_of_unfinished(&snapshot));
+        could.map(drop).map_err(Refusal::from)
     }
 
     /// Renders the hostdev of an allocation.

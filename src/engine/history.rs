@@ -3,7 +3,7 @@
 use super::{Engine, Peer};
 use crate::clock;
 use crate::ledger::Change;
-use crate::model::{AllocationId, HistoryEntry, Kind, Refusal};
+use crate::model::{AllocationId, Decision, HistoryEntry, Kind, Refusal};
 
 /// What a history entry is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Happened {
     pub domain: Option<String>,
     /// The allocations it is about, as far as they are known.
     pub allocations: Vec<AllocationId>,
+    /// Why their slices are where they are.
+    pub decisions: Vec<Decision>,
 }
 
 /// Which entries are wanted.
@@ -33,6 +35,7 @@ impl Engine {
     /// Appends to the history with the next commit. Without a peer it is the service's own doing.
     pub fn record(&self, peer: Option<Peer>, happened: Happened, outcome: &str) {
         self.defer(vec![Change::Record(HistoryEntry {
+            number: 0,
             at: clock::epoch_seconds(),
             uid: peer.map(|peer| peer.uid),
             pid: peer.and_then(|peer| peer.pid),
@@ -41,6 +44,7 @@ impl Engine {
             domain: happened.domain,
             allocations: happened.allocations,
             outcome: outcome.to_owned(),
+            decisions: happened.decisions,
         })]);
     }
 
@@ -55,7 +59,13 @@ impl Engine {
         let object = allocation.to_string();
         self.record(
             None,
-            Happened { verb, object, domain: Some(domain), allocations: vec![allocation.clone()] },
+            Happened {
+                verb,
+                object,
+                domain: Some(domain),
+                allocations: vec![allocation.clone()],
+                decisions: Vec::new(),
+            },
             outcome,
         );
     }

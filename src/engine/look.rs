@@ -49,6 +49,7 @@ pub struct SavedImages {
 const GRACE_S: i64 = 600;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a handful live for the time of one look")]
 enum Act {
     Put(Allocation),
     Free(AllocationId),

@@ -16,7 +16,7 @@ use crate::model::{
     Allocation, AllocationId, CapacityMode, Device, DomainUuid, HostSnapshot, Kind, PciAddress, Pointing,
     Profile, Refusal, Repoint, Terms,
 };
-use crate::placement::{self, Move, NoPlacement, Scene, Want};
+use crate::placement::{self, Move, Scene};
 use crate::wire::Hook;
 
 pub use crate::placement::{DomainState, Move as Repointing, Occasion};
@@ -134,6 +134,7 @@ impl Engine {
             occasions,
             snapshot,
             owners: &owners,
+            gates: &self.gates_of_vfs(&book, snapshot),
             barred: &barred,
             incomplete,
         })
@@ -282,17 +283,15 @@ impl Engine {
         names: &BTreeMap<AllocationId, PciAddress>,
     ) -> Result<(), Refusal> {
         let snapshot = self.fresh(Instant::now() + OPERATION)?;
-        let (owners, barred) = (self.owners(&snapshot), self.bars_of_unfinished(&snapshot));
+        let barred = self.bars_of_unfinished(&snapshot);
         let book = self.book();
         let want = |one: &Allocation| {
             let profile: Profile = book.profiles.get(&one.profile).cloned()?;
             let device = names.get(&one.id).map_or(one.device, |vf| Device::Vf(*vf));
-            let bounds = Wanted { allocation: one.clone(), profile: profile.clone() }.bounds();
-            Some(Want { allocation: one.id.clone(), profile, bounds, device })
+            Some(Wanted { allocation: Allocation { device, ..one.clone() }, profile })
         };
-        let wants: Vec<Want> = book.of_domain(domain).filter_map(want).collect();
-        let placed = placement::choose(&wants, &snapshot, &owners, &barred);
-        placed.map(drop).map_err(|no: NoPlacement| Refusal::from(no))
+        let wanted: Vec<Wanted> = book.of_domain(domain).filter_map(want).collect();
+        self.could_choose(&wanted, &snapshot, &barred).map(drop).map_err(Refusal::from)
     }
 
     /// Tells of domains that are no longer re-pointed because somebody else wants their addresses otherwise.

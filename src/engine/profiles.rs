@@ -7,7 +7,7 @@ use super::admit::Wanted;
 use crate::ledger::{Book, Change, Need};
 use crate::model::{AllocationId, Kind, Profile, ProfileName, Refusal};
 use crate::placement;
-use crate::profile::{self, Bounds};
+use crate::profile;
 use crate::wire;
 
 impl Engine {
@@ -104,11 +104,13 @@ impl Engine {
         allocation: Option<&AllocationId>,
     ) -> Result<wire::Explanation, Refusal> {
         let profile = self.profile(name)?;
-        let bounds = match allocation {
-            None => Bounds::default(),
-            Some(id) => self.follower(name, id)?.bounds(),
-        };
         let (snapshot, _) = self.recent()?;
+        let ground = self.ground(&snapshot);
+        let policy = ground.policy(&profile);
+        let bounds = match allocation {
+            None => ground.bounds_of_profile(&profile),
+            Some(id) => ground.want(&self.follower(name, id)?).bounds,
+        };
         let candidates = placement::explain(&profile, &bounds, &snapshot, &self.owners(&snapshot), &[]);
         let bounds = match allocation {
             None => Vec::new(),
@@ -117,7 +119,7 @@ impl Engine {
                 bounds.reasons().into_iter().map(tell).chain(bounds.lifts(id, name)).collect()
             }
         };
-        Ok(wire::Explanation { profile, candidates, bounds })
+        Ok(wire::Explanation { profile, policy, candidates, bounds })
     }
 
     fn follower(&self, name: &ProfileName, id: &AllocationId) -> Result<Wanted, Refusal> {

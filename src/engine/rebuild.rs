@@ -123,6 +123,7 @@ fn claim_one(facts: &Facts<'_>, claim: &Claim, plan: &mut Plan) {
         terms: known.map_or_else(Terms::default, |one| one.terms),
         saved: known.is_some_and(|one| one.saved),
         settled,
+        owner: known.and_then(|one| one.owner.clone()),
         pointing: named.as_ref().or(known).map_or_else(Pointing::default, |one| one.pointing),
     };
     if known != Some(&allocation) {
@@ -307,6 +308,8 @@ impl Engine {
     fn renew(&self, mut changes: Vec<Change>, why: &str) -> Result<Option<String>, Refusal> {
         let at = clock::epoch_seconds();
         changes.push(Change::Record(HistoryEntry {
+            number: 0,
+            decisions: Vec::new(),
             at,
             uid: None,
             pid: None,

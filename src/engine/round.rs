@@ -9,7 +9,7 @@ use super::work::{Armed, End, Failure};
 use crate::backend;
 use crate::ledger::{Change, Intent, Need};
 use crate::model::{DeviceName, Gpu, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step};
-use crate::placement::{self, Barred, Choice, Want};
+use crate::placement::{Barred, Choice};
 use crate::plan;
 
 /// How long one creation is waited for: others wait behind it for their turn.
@@ -73,7 +73,8 @@ impl Engine {
         let mut snapshot = snapshot;
         while !missing.is_empty() {
             let closed = [barred.as_slice(), &self.bars_of_unfinished(&snapshot)].concat();
-            let choices = self.choose(&missing, &snapshot, &closed)?;
+            let choices = self.choose(&missing, made, &snapshot, &closed)?;
+            self.check_quota(&missing, &choices, made, &snapshot)?;
             let jobs = self.announce_round(missing, choices, run)?;
             missing = self.make_round(jobs, &snapshot, run, deadline, made, &mut barred)?;
             if !missing.is_empty() {
@@ -143,17 +144,6 @@ impl Engine {
             }
         }
         bars
-    }
-
-    pub(super) fn choose(
-        &self,
-        missing: &[Wanted],
-        snapshot: &HostSnapshot,
-        barred: &[Barred],
-    ) -> Result<Vec<Choice>, Refusal> {
-        let wants: Vec<Want> = missing.iter().map(Wanted::want).collect();
-        let owners = self.owners(snapshot);
-        placement::choose(&wants, snapshot, &owners, barred).map_err(Refusal::from)
     }
 
     /// One commit for all steps of the round, with the ids of the helpers that will do those that can sleep.

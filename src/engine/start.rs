@@ -119,6 +119,7 @@ impl Engine {
     fn remember(&self, wanted: &[Wanted], made: &[Made]) -> Result<(), Refusal> {
         let mut changes = changes_of(made);
         changes.extend(self.tied(wanted));
+        changes.extend(self.turned(wanted, made));
         if made.iter().any(|one| matches!(one.record.device, Device::Vf(_))) {
             let known = |want: &Wanted| self.ledger().book().naming(want.allocation.device).is_some();
             let all_known = wanted.iter().all(known);
@@ -128,6 +129,13 @@ impl Engine {
         }
         self.defer(changes);
         Ok(())
+    }
+
+    /// Where the rounds of the profiles go on that go round.
+    fn turned(&self, wanted: &[Wanted], made: &[Made]) -> Vec<Change> {
+        let new = made.iter().filter(|one| one.is_new && one.intent.is_some());
+        let profile = |one: &Made| wanted.iter().find(|want| want.allocation.id == one.record.allocation);
+        new.filter_map(|one| self.rota(&profile(one)?.profile, &one.record.gpu)).collect()
     }
 
     /// A start proves that the XML shows what it names.

@@ -30,6 +30,7 @@ fn changed(allocation: &Allocation, wanted: &SetTerms) -> Allocation {
     after.terms.mode = wanted.mode.unwrap_or(after.terms.mode);
     after.terms.pin = wanted.pin.unwrap_or(after.terms.pin);
     after.terms.repoint = wanted.repoint.unwrap_or(after.terms.repoint);
+    after.terms.siblings = wanted.siblings.unwrap_or(after.terms.siblings);
     if wanted.unsettle {
         after.settled = None;
     }
@@ -177,6 +178,7 @@ mod tests {
                 mdev_type: Some("mtty-1".parse().expect("type")),
                 vf_id: None,
             }),
+            owner: None,
             pointing: Pointing::default(),
         }
     }
@@ -194,7 +196,14 @@ mod tests {
     }
 
     fn wanted() -> SetTerms {
-        SetTerms { which: "web1".to_owned(), mode: None, pin: None, repoint: None, unsettle: false }
+        SetTerms {
+            which: "web1".to_owned(),
+            mode: None,
+            pin: None,
+            repoint: None,
+            siblings: None,
+            unsettle: false,
+        }
     }
 
     #[test]

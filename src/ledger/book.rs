@@ -88,6 +88,8 @@ pub enum Change {
     DeleteHandmade(MdevUuid),
     /// Remember what was brought back after the boot.
     PutBootReport(BootReport),
+    /// Remember the GPU that the newest slice of a profile went to.
+    PutRota(ProfileName, GpuId),
     /// Append to the history. Not part of the book.
     Record(HistoryEntry),
 }
@@ -111,6 +113,8 @@ pub struct Book {
     pub boot_report: Option<BootReport>,
     /// Mdevs without a domain.
     pub handmade: BTreeMap<MdevUuid, Handmade>,
+    /// The GPU that the newest slice of each profile went to, for the policy that goes round.
+    pub rota: BTreeMap<ProfileName, GpuId>,
 }
 
 impl Book {
@@ -132,6 +136,7 @@ impl Book {
             Change::PutHandmade(made) => drop(self.handmade.insert(made.uuid, made)),
             Change::DeleteHandmade(uuid) => drop(self.handmade.remove(&uuid)),
             Change::PutBootReport(report) => self.boot_report = Some(report),
+            Change::PutRota(profile, gpu) => drop(self.rota.insert(profile, gpu)),
             Change::Record(_) => {}
         }
     }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::book::{Book, Change};
 use super::{BALLAST_BYTES, LedgerError};
-use crate::model::HistoryEntry;
+use crate::model::{GpuId, HistoryEntry, ProfileName};
 
 /// The newest schema of this build, kept in SQLite's `user_version`.
 pub(super) const SCHEMA: i64 = 1;
@@ -27,6 +27,9 @@ const MIGRATIONS: &[&str] = &["
 
 /// The key of the report in `meta`.
 const BOOT_REPORT: &str = "boot-report";
+
+/// What the keys of the rota in `meta` begin with; the profile's name follows.
+const ROTA: &str = "rota:";
 
 /// Rows of history kept; older ones go as new ones come.
 const HISTORY_ROWS: i64 = 50_000;
@@ -78,6 +81,8 @@ impl Store {
             intents: parsed(rows("intents"), |i: &super::Intent| i.id),
             wishes: parsed(rows("wishes"), |w: &super::VfWish| w.gpu.clone()),
             handmade: parsed(rows("handmade"), |h: &super::Handmade| h.uuid),
+            // It decides preferences only.
+            rota: std::collections::BTreeMap::new(),
         }
     }
 
@@ -146,7 +151,23 @@ impl Store {
             intents: self.table("intents", |i: &super::Intent| i.id)?,
             wishes: self.table("wishes", |w: &super::VfWish| w.gpu.clone())?,
             handmade: self.table("handmade", |h: &super::Handmade| h.uuid)?,
+            rota: self.rota()?,
         })
+    }
+
+    /// A row that makes no sense is left out: the rota decides preferences only.
+    fn rota(&self) -> Result<std::collections::BTreeMap<ProfileName, GpuId>, LedgerError> {
+        let sql = format!("SELECT key, body FROM meta WHERE key LIKE '{ROTA}%'");
+        let rows: Result<Vec<(String, String)>, rusqlite::Error> = self
+            .db
+            .prepare(&sql)
+            .and_then(|mut query| query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect());
+        let rows = rows.map_err(|source| self.error("read", source))?;
+        let one = |(key, body): (String, String)| {
+            let profile = key.strip_prefix(ROTA)?.parse().ok()?;
+            Some((profile, serde_json::from_str(&body).ok()?))
+        };
+        Ok(rows.into_iter().filter_map(one).collect())
     }
 
     fn table<K: Ord, V: DeserializeOwned>(
@@ -215,13 +236,15 @@ impl StoredHistory {
         wanted: impl Fn(&HistoryEntry) -> bool,
     ) -> Result<Vec<HistoryEntry>, LedgerError> {
         let mut entries = Vec::new();
-        let read = self.db.prepare("SELECT body FROM history ORDER BY id DESC").and_then(|mut query| {
+        let read = self.db.prepare("SELECT body, id FROM history ORDER BY id DESC").and_then(|mut query| {
             let mut rows = query.query([])?;
             while entries.len() < most {
                 let Some(row) = rows.next()? else { break };
                 let body: String = row.get(0)?;
                 // A row of another version is left out: the history decides nothing.
-                entries.extend(serde_json::from_str(&body).ok().filter(|entry| wanted(entry)));
+                let Ok(entry) = serde_json::from_str::<HistoryEntry>(&body) else { continue };
+                let entry = HistoryEntry { number: row.get(1)?, ..entry };
+                entries.extend(Some(entry).filter(|entry| wanted(entry)));
             }
             Ok(())
         });
@@ -265,6 +288,7 @@ fn write_one(tx: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Erro
         Change::PutHandmade(made) => put(tx, "handmade", &made.uuid.to_string(), made),
         Change::DeleteHandmade(uuid) => delete(tx, "handmade", &uuid.to_string()),
         Change::PutBootReport(report) => put(tx, "meta", BOOT_REPORT, report),
+        Change::PutRota(profile, gpu) => put(tx, "meta", &format!("{ROTA}{profile}"), gpu),
         Change::Record(entry) => record(tx, entry),
     }
 }

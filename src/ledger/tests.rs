@@ -21,6 +21,7 @@ fn allocation(bits: u32) -> crate::model::Allocation {
         saved: false,
         terms: Terms::default(),
         settled: None,
+        owner: None,
         pointing: Pointing::default(),
     }
 }
@@ -187,6 +188,8 @@ fn history_is_read_newest_first() {
     let mut ledger = Ledger::open(dir.path()).expect("open");
     let entry = |at| {
         Change::Record(HistoryEntry {
+            number: 0,
+            decisions: Vec::new(),
             at,
             uid: Some(0),
             pid: Some(1),

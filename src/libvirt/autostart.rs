@@ -44,7 +44,7 @@ fn read(file: &Path) -> Result<Option<(DomainRef, Vec<HookDevice>)>, String> {
     if !domain_xml::mentions_hostdev(&xml) {
         return Ok(None);
     }
-    let DomainXml { uuid, name, hostdevs } = domain_xml::read(&xml).map_err(|error| error.to_string())?;
+    let DomainXml { uuid, name, hostdevs, .. } = domain_xml::read(&xml).map_err(|error| error.to_string())?;
     let devices = hostdevs.iter().filter_map(|hostdev| {
         let allocation = hostdev.alias.as_deref().and_then(AllocationId::from_alias);
         Some(HookDevice { allocation, device: hostdev.source.device()? })

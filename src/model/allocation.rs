@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AllocationId, BootId, DeviceName, DomainUuid, GpuId, MdevTypeId, MdevUuid, PciAddress, PciId, Pointing,
-    ProfileName, RunId, Settled, Terms,
+    AllocationId, BootId, DeviceName, DomainUuid, GpuId, MdevTypeId, MdevUuid, OwnerName, PciAddress, PciId,
+    Pointing, ProfileName, RunId, Settled, Terms,
 };
 
 /// What the domain's XML names.
@@ -114,6 +114,9 @@ pub struct Allocation {
     /// What its first start settled; `None` before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<Settled>,
+    /// Who it is for; limits may count by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
     /// What became of the VF address that its domain's definition names.
     #[serde(default, skip_serializing_if = "Pointing::is_default")]
     pub pointing: Pointing,

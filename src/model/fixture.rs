@@ -115,6 +115,7 @@ pub(crate) fn vf_allocation(bits: u32, domain: u32, address: &str) -> Allocation
         until: None,
         terms: Terms::default(),
         settled: None,
+        owner: None,
         pointing: Pointing::default(),
         saved: false,
     }

@@ -147,6 +147,12 @@ text_id!(
     |text| is_word(text, 64, b"._-")
 );
 text_id!(
+    /// Who a slice is for, as the admin calls them: letters, digits, `.`, `_`, `@` and `-`, at most 64.
+    OwnerName,
+    "owner (letters, digits, '.', '_', '@', '-'; at most 64)",
+    |text| is_word(text, 64, b"._-@")
+);
+text_id!(
     /// The id of an mdev type: the name of its directory, e.g. `nvidia-558`, `i915-GVTg_V5_4`.
     MdevTypeId,
     "mdev type id",

@@ -1,12 +1,11 @@
 //! The admin's named wish.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    DeviceKind, DeviceName, Float, Framebuffer, GpuId, IdError, MdevTypeId, PciId, ProfileName,
+    DeviceKind, DeviceName, Float, Framebuffer, GpuId, MdevTypeId, PciId, Policy, ProfileName, Rules, Score,
 };
 
 /// What a profile asks for. Exactly one of these.
@@ -42,53 +41,6 @@ impl fmt::Display for Wish {
     }
 }
 
-/// How a parent is chosen. Names that no engine of this version knows are refused, never ignored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Policy {
-    /// The parent with the most free of the type wins; ties by what is free on its whole GPU, then by name.
-    #[default]
-    MostFree,
-}
-
-impl Policy {
-    /// The names that are accepted, for messages and help.
-    pub const NAMES: &'static [&'static str] = &["most-free"];
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MostFree => f.pad("most-free"),
-        }
-    }
-}
-
-impl FromStr for Policy {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        match text {
-            "most-free" => Ok(Self::MostFree),
-            _ => Err(IdError::new("placement policy of this version (most-free)", text)),
-        }
-    }
-}
-
-impl TryFrom<String> for Policy {
-    type Error = IdError;
-
-    fn try_from(text: String) -> Result<Self, IdError> {
-        text.parse()
-    }
-}
-
-impl From<Policy> for String {
-    fn from(policy: Policy) -> Self {
-        policy.to_string()
-    }
-}
-
 /// A profile as stored and as it travels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,7 +49,7 @@ pub struct Profile {
     pub name: ProfileName,
     /// What it asks for.
     pub wish: Wish,
-    /// The admin's label for the kind of work, e.g. `graphics`; shown, and used by placement once it separates classes.
+    /// The admin's label for the kind of work, e.g. `graphics`; the configuration can keep classes apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<ProfileName>,
     /// How the parent is chosen.
@@ -112,6 +64,9 @@ pub struct Profile {
     /// `ramfb='on'` in the hostdev; needs `display`.
     #[serde(default)]
     pub ramfb: bool,
+    /// What else binds the choice of a GPU.
+    #[serde(default, skip_serializing_if = "Rules::is_default")]
+    pub rules: Rules,
 }
 
 impl Profile {
@@ -126,6 +81,7 @@ impl Profile {
             float: Float::default(),
             display: false,
             ramfb: false,
+            rules: Rules::default(),
         }
     }
 }
@@ -143,4 +99,7 @@ pub struct Candidate {
     pub possible: u32,
     /// Why none, when `possible` is 0; one sentence.
     pub reason: Option<String>,
+    /// What the policy makes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Score>,
 }

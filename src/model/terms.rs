@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GpuId, MdevTypeId, PciId};
+use crate::model::{GpuId, MdevTypeId, PciId, Siblings};
 
 /// What is held for an allocation while its domain is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,6 +90,9 @@ pub struct Terms {
     pub pin: bool,
     /// When the VF it names may be exchanged.
     pub repoint: Repoint,
+    /// Where the other slices of the domain shall be.
+    #[serde(skip_serializing_if = "Siblings::is_default")]
+    pub siblings: Siblings,
 }
 
 impl Terms {
@@ -108,6 +111,9 @@ impl fmt::Display for Terms {
         }
         if self.repoint != Repoint::default() {
             text.push_str(&format!(", repoint {}", self.repoint));
+        }
+        if !self.siblings.is_default() {
+            text.push_str(&format!(", {}", self.siblings));
         }
         f.pad(&text)
     }

@@ -1,12 +1,14 @@
 //! What one parent could give one profile now, and who has the rest.
 
 use std::cmp::Ordering;
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Candidate, Device, GpuId, Holder, HostSnapshot, Mdev, MdevParent, MdevType, Profile, Vf, one_line,
+    Candidate, Device, Gpu, GpuId, Holder, HostSnapshot, Mdev, MdevParent, MdevType, Policy, Profile, Score,
+    Vf, one_line,
 };
+use crate::placement::policy::{self, Place, Placed};
+use crate::placement::usage::{Usage, usage};
 use crate::placement::{Barred, Owner, Owners};
 use crate::profile::{Bounds, Fit, Match, candidates};
 
@@ -18,6 +20,10 @@ pub(super) struct Offer<'a> {
     pub(super) room: Result<u32, String>,
     /// How many all parents of its GPU can give.
     pub(super) of_gpu: u32,
+    /// As the policy sees it.
+    pub(super) place: Place<'a>,
+    /// What the policy makes of it.
+    pub(super) score: Score,
 }
 
 /// Returns what every parent offers, in the order of [`candidates`].
@@ -39,19 +45,55 @@ pub(super) fn offers<'a>(
                 None => Ok(count(fit, owners)),
             },
         };
-        Offer { matched, room, of_gpu: 0 }
+        (matched, room)
     };
-    let mut all: Vec<Offer<'a>> =
+    let all: Vec<(Match<'a>, Result<u32, String>)> =
         candidates(&bounds.narrow(profile), snapshot).into_iter().map(offer).collect();
-    let mut of_gpu: BTreeMap<&'a GpuId, u32> = BTreeMap::new();
-    for one in &all {
-        let sum = of_gpu.entry(&one.matched.gpu.id).or_insert(0);
-        *sum = sum.saturating_add(one.possible());
+    let mut of_gpu: BTreeMap<&'a GpuId, (u32, Usage)> = BTreeMap::new();
+    for (matched, room) in &all {
+        let new = || (0, usage(matched.gpu, owners));
+        let (sum, _) = of_gpu.entry(&matched.gpu.id).or_insert_with(new);
+        *sum = sum.saturating_add(*room.as_ref().unwrap_or(&0));
     }
-    for one in &mut all {
-        one.of_gpu = of_gpu.get(&one.matched.gpu.id).copied().unwrap_or(0);
+    let mut names: Vec<&Gpu> = all.iter().map(|(matched, _)| matched.gpu).collect();
+    names.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    names.dedup_by(|a, b| a.id == b.id);
+    let round: Vec<&GpuId> = names.into_iter().map(|gpu| &gpu.id).collect();
+    let score = |(matched, room): (Match<'a>, Result<u32, String>)| {
+        let (of_gpu, usage) = of_gpu.get(&matched.gpu.id).copied().unwrap_or_default();
+        let place = place(&matched, *room.as_ref().unwrap_or(&0), of_gpu, usage, &round);
+        let place = tasted(place, profile, bounds, &round);
+        let score = policy::score(policy_of(profile, bounds), &place, Placed::default(), bounds.taste.seed);
+        Offer { matched, room, of_gpu, place, score }
+    };
+    all.into_iter().map(score).collect()
+}
+
+/// Returns the policy that counts.
+pub(super) fn policy_of(profile: &Profile, bounds: &Bounds) -> Policy {
+    bounds.taste.policy.unwrap_or(profile.policy)
+}
+
+fn place<'a>(matched: &Match<'a>, left: u32, of_gpu: u32, usage: Usage, round: &[&GpuId]) -> Place<'a> {
+    let each = match &matched.fit {
+        Ok(Fit::Type(mdev_type)) => mdev_type.framebuffer.map(|size| u64::from(size.mib())),
+        _ => None,
+    };
+    let ring = policy::ring(round, &matched.gpu.id, None);
+    let (gpu, parent) = (matched.gpu, matched.parent);
+    Place { gpu, parent, left, of_gpu, usage, each, busy: None, tier: 0, ring, rank: 0 }
+}
+
+/// Puts in what the profile and its rules say of a place.
+fn tasted<'a>(place: Place<'a>, profile: &Profile, bounds: &Bounds, round: &[&GpuId]) -> Place<'a> {
+    let (id, taste) = (&place.gpu.id, &bounds.taste);
+    Place {
+        busy: taste.busy.get(id).copied(),
+        tier: bounds.tier(id).0,
+        ring: policy::ring(round, id, taste.last.as_ref()),
+        rank: policy::rank(&profile.rules.order, place.gpu, place.parent),
+        ..place
     }
-    all
 }
 
 fn bar<'b>(matched: &Match<'_>, fit: &Fit<'_>, barred: &'b [Barred]) -> Option<&'b str> {
@@ -92,10 +134,12 @@ impl<'a> Offer<'a> {
         self.room.as_ref().copied().unwrap_or(0)
     }
 
-    /// Orders by what is left, then those that match at all, then what is left on the whole GPU, then name.
+    /// Orders by whether anything is left, then those that match at all, then by the policy, then by name.
     pub(super) fn best_first(&self, other: &Self) -> Ordering {
-        let key =
-            |offer: &Self| (Reverse(offer.possible()), offer.matched.fit.is_err(), Reverse(offer.of_gpu));
+        let key = |offer: &Self| {
+            let Score { tier, value, tie, .. } = offer.score;
+            (offer.possible() == 0, offer.matched.fit.is_err(), tier, value, tie)
+        };
         key(self)
             .cmp(&key(other))
             .then_with(|| self.matched.parent.cmp(other.matched.parent))
@@ -139,6 +183,7 @@ impl<'a> Offer<'a> {
             mdev_type: self.mdev_type().map(|t| t.id.clone()),
             possible,
             reason,
+            score: (possible > 0).then(|| self.score.clone()),
         }
     }
 }

@@ -307,7 +307,7 @@ proptest! {
         let all: Vec<&Vf> = snapshot.vfs().map(|(_, vf)| vf).filter(|vf| vf.id == pci_id("8086:10ca")).collect();
         let named: BTreeMap<_, _> = all.iter().map(|vf| vf.address).zip(named).collect();
         let profile = profile("nic", Wish::Vf(pci_id("8086:10ca")));
-        match choose_vf(&profile, &snapshot, &Owners::new(), &named, &BTreeSet::new(), Must::Exist) {
+        match choose_vf(&profile, &Bounds::default(), &snapshot, &Owners::new(), Naming { named: &named, mine: &BTreeSet::new(), must: Must::Exist }) {
             Err(_) => prop_assert!(all.is_empty()),
             Ok(address) => {
                 let chosen = all.iter().find(|vf| vf.address == address).expect("it exists");
@@ -315,7 +315,7 @@ proptest! {
                 let better = |vf: &&&Vf| users(vf) < users(chosen);
                 prop_assert!(all.iter().find(better).is_none());
                 let fixed = BTreeSet::from([address]);
-                if let Ok(second) = choose_vf(&profile, &snapshot, &Owners::new(), &named, &fixed, Must::Exist) {
+                if let Ok(second) = choose_vf(&profile, &Bounds::default(), &snapshot, &Owners::new(), Naming { named: &named, mine: &fixed, must: Must::Exist }) {
                     prop_assert_ne!(second, address);
                 }
             }

@@ -54,6 +54,17 @@ impl NoPlacement {
         Self { asked, passed, kind, hints: Vec::new() }
     }
 
+    /// Creates the refusal of wants that fit each for itself, and not all together.
+    pub(super) fn of_wants(
+        wants: &[Want],
+        snapshot: &HostSnapshot,
+        owners: &Owners,
+        barred: &[Barred],
+    ) -> Self {
+        let listed = |want: &Want| places(&want.profile, &want.bounds, snapshot, owners, barred);
+        Self::new(asked(wants), wants.first().map(listed).unwrap_or_default(), Kind::NoCapacity)
+    }
+
     pub(super) fn hint(mut self, hint: String) -> Self {
         self.hints.push(hint);
         self

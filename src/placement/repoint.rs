@@ -14,7 +14,7 @@ use crate::model::{
 };
 use crate::placement::offer::vf_is_free;
 use crate::placement::{Barred, Owners, Want, vf};
-use crate::profile::{Bounds, Fit, SavedImage, candidates};
+use crate::profile::{Bounds, Fit, Gates, SavedImage, candidates};
 
 /// What libvirt says of a domain, as far as re-pointing needs to know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Scene<'a> {
     pub snapshot: &'a HostSnapshot,
     /// The slices that exist and are ours.
     pub owners: &'a Owners,
+    /// What rules say of GPUs for each allocation.
+    pub gates: &'a BTreeMap<AllocationId, Gates>,
     /// PFs that are being changed.
     pub barred: &'a [Barred],
     /// VFs of an earlier boot are not all back yet: one that is missing may come.
@@ -87,6 +89,8 @@ struct Needy<'a> {
 /// A VF that could be served now.
 #[derive(Clone, Copy)]
 struct Place<'a> {
+    /// What rules say of the PF.
+    tier: u8,
     pf: &'a DeviceName,
     vf: &'a Vf,
 }
@@ -139,7 +143,8 @@ fn needy<'a>(scene: &Scene<'a>, named: &Named, allocation: &'a Allocation) -> Op
     let state = scene.domains.get(&allocation.domain.uuid)?;
     let from = *state.names.get(&allocation.id)?;
     let profile = scene.profiles.get(&allocation.profile)?;
-    let bounds = Bounds::of(profile, allocation.terms, allocation.settled.as_ref(), SavedImage::None);
+    let mut bounds = Bounds::of(profile, allocation.terms, allocation.settled.as_ref(), SavedImage::None);
+    bounds.gates = scene.gates.get(&allocation.id).cloned().unwrap_or_default();
     let profile = &bounds.narrow(profile);
     let want = Want {
         allocation: allocation.id.clone(),
@@ -232,7 +237,8 @@ fn places<'a>(
         for vf in vfs {
             let barred = scene.barred.iter().any(|bar| vf::bars(bar, matched.gpu, vf));
             if !barred && vf_is_free(vf, scene.owners) && open(vf) {
-                places.push(Place { pf: matched.parent, vf });
+                let tier = want.bounds.tier(&matched.gpu.id).0;
+                places.push(Place { tier, pf: matched.parent, vf });
             }
         }
     }
@@ -262,8 +268,10 @@ fn choose<'a>(
     };
     let promised = open().find(|place| Some(place.vf.address) == one.promised);
     let best = || {
-        open()
-            .min_by_key(|place| (users(place.vf), Reverse(left(place.pf)), !place.vf.vfio, place.vf.address))
+        open().min_by_key(|place| {
+            let users = users(place.vf);
+            (place.tier, users, Reverse(left(place.pf)), !place.vf.vfio, place.vf.address)
+        })
     };
     promised.or_else(best).copied()
 }

@@ -272,8 +272,14 @@ fn an_attach_takes_the_vf_that_the_fewest_name() {
     let mut named = BTreeMap::new();
     let mut order = Vec::new();
     for _ in 0..7 {
-        let address = choose_vf(&nic(), &snapshot, &Owners::new(), &named, &BTreeSet::new(), Must::Exist)
-            .expect("some VF");
+        let address = choose_vf(
+            &nic(),
+            &Bounds::default(),
+            &snapshot,
+            &Owners::new(),
+            Naming { named: &named, mine: &BTreeSet::new(), must: Must::Exist },
+        )
+        .expect("some VF");
         *named.entry(address).or_insert(0) += 1;
         order.push(address.to_string());
     }
@@ -286,8 +292,14 @@ fn an_attach_takes_the_vf_that_the_fewest_name() {
 fn a_domain_never_gets_one_vf_twice() {
     let snapshot = host(vec![pf("p", vec![vf("0000:01:10.0", "8086:10ca")]), pf("q", vec![])]);
     let mine = BTreeSet::from([pci("0000:01:10.0")]);
-    let refusal = choose_vf(&nic(), &snapshot, &Owners::new(), &BTreeMap::new(), &mine, Must::Exist)
-        .expect_err("it has the only one");
+    let refusal = choose_vf(
+        &nic(),
+        &Bounds::default(),
+        &snapshot,
+        &Owners::new(),
+        Naming { named: &BTreeMap::new(), mine: &mine, must: Must::Exist },
+    )
+    .expect_err("it has the only one");
     assert_eq!(refusal.kind(), Kind::NoCapacity);
     assert_eq!(
         refusal.to_string(),
@@ -327,11 +339,25 @@ fn a_guaranteed_vf_is_its_allocations_alone() {
     let (none, mine) = (BTreeMap::new(), BTreeSet::new());
     for must in [Must::Exist, Must::BeFree] {
         let named = BTreeMap::from([(pci("0000:01:10.2"), 9)]);
-        let drawn = choose_vf(&nic(), &snapshot, &owners, &named, &mine, must).expect("the other one");
+        let drawn = choose_vf(
+            &nic(),
+            &Bounds::default(),
+            &snapshot,
+            &owners,
+            Naming { named: &named, mine: &mine, must },
+        )
+        .expect("the other one");
         assert_eq!(drawn, pci("0000:01:10.2"), "however many name it");
     }
     let mine = BTreeSet::from([pci("0000:01:10.2")]);
-    let refusal = choose_vf(&nic(), &snapshot, &owners, &none, &mine, Must::Exist).expect_err("none left");
+    let refusal = choose_vf(
+        &nic(),
+        &Bounds::default(),
+        &snapshot,
+        &owners,
+        Naming { named: &none, mine: &mine, must: Must::Exist },
+    )
+    .expect_err("none left");
     assert!(refusal.to_string().contains("domain web1 (guaranteed) 1 x VF"), "{refusal}");
     let of = |number| choose(&[want_vf(number, &nic(), "0000:01:10.0")], &snapshot, &owners, &[]);
     assert!(of(1).is_ok(), "its own");
@@ -345,8 +371,25 @@ fn a_vf_that_must_be_free_is_not_one_that_runs() {
     sriov.vfs[0].holders = vec![holder(Some("web9"))];
     let ran = Owners::from([(Device::Vf(pci("0000:01:10.2")), owner(2, "web2"))]);
     let (named, mine) = (BTreeMap::new(), BTreeSet::new());
-    assert!(choose_vf(&nic(), &snapshot, &ran, &named, &mine, Must::Exist).is_ok(), "one that exists");
-    let refusal = choose_vf(&nic(), &snapshot, &ran, &named, &mine, Must::BeFree).expect_err("none is free");
+    assert!(
+        choose_vf(
+            &nic(),
+            &Bounds::default(),
+            &snapshot,
+            &ran,
+            Naming { named: &named, mine: &mine, must: Must::Exist }
+        )
+        .is_ok(),
+        "one that exists"
+    );
+    let refusal = choose_vf(
+        &nic(),
+        &Bounds::default(),
+        &snapshot,
+        &ran,
+        Naming { named: &named, mine: &mine, must: Must::BeFree },
+    )
+    .expect_err("none is free");
     assert_eq!(refusal.kind(), Kind::NoCapacity);
 }
 

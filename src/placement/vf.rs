@@ -3,8 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BackendKind, Device, Gpu, HostSnapshot, Kind, PciAddress, PciId, Profile, Vf, Wish};
-use crate::placement::offer::{vf_is_free, vf_owner};
+use crate::model::{
+    BackendKind, Device, Gpu, GpuId, HostSnapshot, Kind, PciAddress, PciId, Policy, Profile, Score, Vf, Wish,
+};
+use crate::placement::offer::{offers, policy_of, vf_is_free, vf_owner};
 use crate::placement::{Barred, Choice, NoPlacement, Owner, Owners, Passed, Want, refusal};
 use crate::profile::{Bounds, Fit, candidates};
 
@@ -17,20 +19,30 @@ pub enum Must {
     BeFree,
 }
 
+/// What names VFs already, and what a new name must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Naming<'a> {
+    /// How many allocations name each VF.
+    pub named: &'a BTreeMap<PciAddress, u32>,
+    /// The VFs that the same domain names.
+    pub mine: &'a BTreeSet<PciAddress>,
+    /// What the VF must be.
+    pub must: Must,
+}
+
 /// Chooses the VF that a new allocation will name: one that the fewest allocations name; then one that
-/// nobody holds, one that is on its VFIO driver already, one of the PF with the most free; ties by
-/// address. `named` counts the allocations that name each VF, `mine` are the VFs that the same domain names
-/// already: a domain cannot have one twice. One that is guaranteed to another domain is never named.
+/// nobody holds, one of the PF that the policy puts first, one that is on its VFIO driver already, one of the PF
+/// with the most free (with `most-free` that alone is the policy); ties by address. Before all that, the PFs that
+/// rules put behind others come last, and those that they forbid not at all. A domain cannot have one twice. One that is guaranteed to another domain is never named.
 ///
 /// # Errors
 /// When no VF of the profile exists that the domain does not name, or none of them is free that must be.
 pub fn choose_vf(
     profile: &Profile,
+    bounds: &Bounds,
     snapshot: &HostSnapshot,
     owners: &Owners,
-    named: &BTreeMap<PciAddress, u32>,
-    mine: &BTreeSet<PciAddress>,
-    must: Must,
+    Naming { named, mine, must }: Naming<'_>,
 ) -> Result<PciAddress, NoPlacement> {
     let count = |vf: &Vf| named.get(&vf.address).copied().unwrap_or(0);
     let guaranteed = |vf: &Vf| {
@@ -41,21 +53,32 @@ pub fn choose_vf(
         let free = must == Must::Exist || vf_is_free(vf, owners);
         free && !mine.contains(&vf.address) && !guaranteed(vf)
     };
+    let scores: BTreeMap<&GpuId, Score> = offers(profile, bounds, snapshot, owners, &[])
+        .into_iter()
+        .map(|offer| (&offer.matched.gpu.id, offer.score))
+        .collect();
+    let most_free = matches!(policy_of(profile, bounds), Policy::Host | Policy::MostFree);
     let mut best = None;
     for matched in candidates(profile, snapshot) {
+        if bounds.excludes(&matched).is_some() {
+            continue;
+        }
+        let Score { tier, value, tie, .. } = scores.get(&matched.gpu.id).cloned().unwrap_or_default();
+        // What is free counts otherwise here: by who names a VF, not by who has it.
+        let by_policy = if most_free { (0, 0) } else { (value, tie) };
         let Ok(Fit::Vfs(vfs)) = matched.fit else { continue };
         let free = vfs.iter().filter(|vf| count(vf) == 0 && vf.holders.is_empty()).count();
         for vf in vfs.into_iter().filter(|vf| mine_to_name(vf)) {
             let held = !vf.holders.is_empty();
             // A VF that somebody foreign holds is as good as named once.
             let users = count(vf).max(u32::from(held));
-            let key = (users, held, !vf.vfio, Reverse(free), vf.address);
+            let key = (tier, users, held, by_policy, !vf.vfio, Reverse(free), vf.address);
             best = best.max(Some(Reverse(key)));
         }
     }
     best.map(|Reverse((.., address))| address).ok_or_else(|| {
         let asked = format!("one more {} (profile {})", profile.wish, profile.name);
-        let mut no = refusal::of_profile(asked, profile, &Bounds::default(), snapshot, owners, &[]);
+        let mut no = refusal::of_profile(asked, profile, bounds, snapshot, owners, &[]);
         if !mine.is_empty() {
             no = no.hint(
                 "the domain names every VF that would do; `vgpuctl vfs set PF N` makes more".to_owned(),
@@ -118,6 +141,9 @@ pub(super) fn take(
     }
     if let Some(pinned) = want.bounds.gpu.as_ref().filter(|pinned| **pinned != gpu.id) {
         return Err((Kind::Conflict, format!("is not on GPU {pinned}, to which this allocation is pinned")));
+    }
+    if let Some(reason) = want.bounds.shut(&gpu.id) {
+        return Err((Kind::NoCapacity, format!("cannot be had: {} {reason}", gpu.name)));
     }
     if let Some(bar) = barred.iter().find(|bar| bars(bar, gpu, vf)) {
         return Err((Kind::NoCapacity, format!("cannot be had: {} {}", bar.parent, bar.reason)));

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::model::{AllocationId, Float, GpuId, Profile, ProfileName, Settled, Terms, Wish};
-use crate::profile::{Fit, Match};
+use crate::profile::{Fit, Gates, Match, Taste};
 
 /// Whether a saved image of the domain waits to be resumed: it needs the type it was saved with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,10 @@ pub struct Bounds {
     pub vendor: Option<Vendor>,
     /// Whether a saved image is why.
     pub image: SavedImage,
+    /// What rules say of single GPUs.
+    pub gates: Gates,
+    /// What the policy goes by.
+    pub taste: Taste,
 }
 
 impl Bounds {
@@ -71,9 +75,9 @@ impl Bounds {
         });
         match (image, profile.float) {
             (SavedImage::Waits, _) | (SavedImage::None, Float::Parent) => {
-                Self { gpu, exact, vendor: None, image }
+                Self { gpu, exact, image, ..Self::default() }
             }
-            (SavedImage::None, Float::Type) => Self { gpu, exact: None, vendor, image },
+            (SavedImage::None, Float::Type) => Self { gpu, vendor, image, ..Self::default() },
             (SavedImage::None, Float::Vendor) => Self { gpu, ..Self::default() },
         }
     }
@@ -97,6 +101,9 @@ impl Bounds {
     pub fn excludes(&self, matched: &Match<'_>) -> Option<String> {
         if let Some(gpu) = self.gpu.as_ref().filter(|gpu| **gpu != matched.gpu.id) {
             return Some(format!("is not on GPU {gpu}, to which this allocation is pinned"));
+        }
+        if let Some(reason) = self.shut(&matched.gpu.id) {
+            return Some(reason.to_owned());
         }
         let (vendor, fit) = (self.vendor.as_ref()?, matched.fit.as_ref().ok()?);
         let found = match fit {

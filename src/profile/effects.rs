@@ -78,6 +78,7 @@ mod tests {
                 mdev_type: Some(type_id("t-1")),
                 vf_id: None,
             }),
+            owner: None,
             pointing: Pointing::default(),
         }
     }

@@ -34,7 +34,12 @@ fn unknown_keys_and_wrong_values_are_refused_with_their_line() {
     assert!(refusal("\n\nframebuffer = \"4\"\n").contains("line 3"));
     assert!(refusal("framebuffer = \"2TiB\"").contains("1 MiB to 1 TiB"));
     assert!(refusal("framebuffer = 4096").contains("line 1"));
-    assert!(refusal("type = \"a\"\npolicy = \"pack\"\n").contains("most-free"));
+    assert!(refusal("type = \"a\"\npolicy = \"fgd\"\n").contains("most-free, first-fit"));
+    assert!(refusal("type = \"a\"\npolicy = \"priority\"\n").contains("needs an order"));
+    assert!(refusal("type = \"a\"\norder = [\"a b\"]\n").contains("no name of a GPU"));
+    assert!(refusal("type = \"a\"\npriority = 1001\n").contains("-1000 to 1000"));
+    assert!(refusal("type = \"a\"\nseparate = [\"ai\"]\n").contains("needs a class itself"));
+    assert!(refusal("type = \"a\"\nnuma = \"always\"\n").contains("line 2"));
     assert!(refusal("type = \"a\"\nclass = \"../x\"\n").contains("profile name"));
     assert!(refusal("type = \"a\"\ntype = \"b\"\n").contains("line 2"));
     assert!(refusal("<domain/>").contains("line 1"));
@@ -172,11 +177,29 @@ fn any_profile() -> impl Strategy<Value = Profile> {
         (1u16..0xffff, any::<u16>()).prop_map(|(vendor, device)| Wish::Vf(PciId { vendor, device })),
     ];
     let class = proptest::option::of("[a-z][a-z0-9._-]{0,20}");
-    (wish, class, any::<(bool, bool)>()).prop_map(|(wish, class, (display, ramfb))| {
+    (wish, class, any_rules(), any::<(bool, bool)>()).prop_map(|(wish, class, rules, (display, ramfb))| {
         let display = display && !matches!(wish, Wish::Vf(_));
-        let class = class.map(|class| class.parse().expect("valid"));
-        Profile { class, display, ramfb: display && ramfb, ..profile("p", wish) }
+        let class: Option<ProfileName> = class.map(|class| class.parse().expect("valid"));
+        let separate = if class.is_some() { rules.separate } else { Default::default() };
+        let rules = Rules { separate, ..rules };
+        Profile { class, display, ramfb: display && ramfb, rules, ..profile("p", wish) }
     })
+}
+
+fn any_rules() -> impl Strategy<Value = Rules> {
+    let order = proptest::collection::vec("[a-z][a-z0-9:.]{0,12}", 0..3);
+    let separate = proptest::collection::btree_set("[a-z]{1,8}", 0..3);
+    let numa = proptest::sample::select(vec![Numa::Any, Numa::Prefer, Numa::Require]);
+    (order, -1000i32..=1000, any::<(bool, Option<bool>)>(), separate, numa).prop_map(
+        |(order, priority, (preemptible, overflow), separate, numa)| Rules {
+            order,
+            priority,
+            preemptible,
+            separate: separate.iter().map(|class| class.parse().expect("valid")).collect(),
+            overflow,
+            numa,
+        },
+    )
 }
 
 proptest! {

@@ -21,6 +21,7 @@ fn allocation(device: Device) -> Allocation {
         until: None,
         terms: Terms::default(),
         settled: None,
+        owner: None,
         pointing: Pointing::default(),
         saved: false,
     }

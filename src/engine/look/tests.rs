@@ -18,6 +18,7 @@ fn allocation(state: AllocationState, until: Option<i64>) -> Allocation {
         saved: false,
         terms: Terms::default(),
         settled: None,
+        owner: None,
         pointing: Pointing::default(),
     }
 }

@@ -50,6 +50,7 @@ impl World {
             snapshot: &self.snapshot,
             owners: &self.owners,
             barred: &self.barred,
+            gates: &BTreeMap::new(),
             incomplete: self.incomplete,
         })
     }

@@ -52,6 +52,7 @@ impl Scene {
             until: None,
             terms: Terms { mode, ..Terms::default() },
             settled,
+            owner: None,
             pointing: Pointing::default(),
             saved: false,
         };

@@ -1,0 +1,174 @@
+//! The library as programs meet it: loaded by the crate that vgpud uses.
+
+mod world;
+
+use nvml_wrapper::Nvml;
+use nvml_wrapper::enum_wrappers::device::{TopologyLevel, VgpuCapability};
+use nvml_wrapper::enum_wrappers::vgpu::VmId;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::struct_wrappers::device::{VgpuSchedulerSetParams, VgpuSchedulerSetState};
+use nvml_wrapper_sys::bindings as c;
+use world::{AT, L40S, alone, control, library, put};
+
+fn open() -> Nvml {
+    Nvml::builder().lib_path(library().as_os_str()).init().expect("the library opens")
+}
+
+/// Returns the list of one call, and what the call says to a buffer of `room`.
+fn placements(nvml: &Nvml, creatable: bool, kind: u32, mode: u32, room: usize) -> (u32, u32, Vec<u32>) {
+    let device = nvml.device_by_pci_bus_id(AT).expect("is there");
+    let lib = nvml.lib();
+    let call = if creatable {
+        lib.nvmlDeviceGetVgpuTypeCreatablePlacements.as_ref()
+    } else {
+        lib.nvmlDeviceGetVgpuTypeSupportedPlacements.as_ref()
+    };
+    let mut ids = vec![0; room];
+    let size = u32::try_from(size_of::<c::nvmlVgpuPlacementList_t>()).expect("small");
+    let mut list = c::nvmlVgpuPlacementList_t {
+        version: size | 2 << 24,
+        placementSize: 0,
+        count: u32::try_from(room).expect("small"),
+        placementIds: if room == 0 { std::ptr::null_mut() } else { ids.as_mut_ptr() },
+        mode,
+    };
+    // SAFETY: `device` is of this library, and `list` points to a buffer of `count` numbers.
+    let code = unsafe { call.expect("exported")(device.handle(), kind, &raw mut list) };
+    ids.truncate(list.count as usize);
+    (code, list.count, ids)
+}
+
+#[test]
+fn a_gpu_tells_what_it_is() {
+    let other = L40S.replace("000000000001", "000000000002");
+    let Some(_) = alone("a_gpu_tells_what_it_is", &[(AT, L40S), ("0000:41:00.0", &other)]) else { return };
+    let nvml = open();
+    assert_eq!(nvml.device_count().expect("counts"), 2);
+    assert_eq!(nvml.sys_driver_version().expect("has one"), "550.54.16");
+    let gpu = nvml.device_by_pci_bus_id("00000000:40:00.0").expect("is there");
+    assert_eq!(gpu.name().expect("has one"), "NVIDIA L40S");
+    assert_eq!(gpu.uuid().expect("has one"), "GPU-11111111-aaaa-bbbb-cccc-000000000001");
+    assert_eq!(gpu.pci_info().expect("has one").bus_id, "00000000:40:00.0");
+    assert_eq!(gpu.memory_info().expect("has it").total, 48 << 30);
+    assert_eq!(gpu.vgpu_capabilities(VgpuCapability::HeterogeneousTimesliceSizes).expect("known"), 1);
+    let other = nvml.device_by_uuid("GPU-11111111-aaaa-bbbb-cccc-000000000002").expect("is there");
+    assert_eq!(other.index().expect("has one"), 1);
+    assert_eq!(gpu.topology_common_ancestor(other).expect("known"), TopologyLevel::HostBridge);
+    assert!(matches!(nvml.device_by_pci_bus_id("0000:99:00.0"), Err(NvmlError::NotFound)));
+    assert!(matches!(nvml.device_by_index(2), Err(NvmlError::InvalidArg)));
+    assert!(matches!(gpu.mig_mode(), Err(NvmlError::NotSupported)));
+}
+
+#[test]
+fn types_tell_what_they_are() {
+    let Some(_) = alone("types_tell_what_they_are", &[(AT, L40S)]) else { return };
+    let nvml = open();
+    let gpu = nvml.device_by_index(0).expect("is there");
+    let types = gpu.vgpu_supported_types().expect("has some");
+    assert_eq!(types.iter().map(|one| one.id()).collect::<Vec<_>>(), [1145, 1150, 1155, 1157]);
+    let first = &types[0];
+    assert_eq!(first.name().expect("has one"), "NVIDIA L40S-1B");
+    assert_eq!(first.class_name().expect("has one"), "NVS");
+    assert_eq!(first.framebuffer_size().expect("has one"), 1 << 30);
+    assert_eq!(first.max_instances().expect("has one"), 32);
+    assert_eq!(first.max_instances_per_vm().expect("has one"), 16);
+    assert_eq!(first.instance_profile_id().expect("has one"), 0xFFFF_FFFF);
+    assert_eq!(first.num_display_heads().expect("has one"), 4);
+    assert_eq!(first.resolution(0).expect("has one"), (5120, 2880));
+    assert!(first.resolution(4).is_err());
+    assert_eq!(gpu.vgpu_creatable_types().expect("has some").len(), 4);
+}
+
+#[test]
+fn a_first_vgpu_settles_the_size_and_only_running_ones_are_active() {
+    let vgpus = "vgpu id=1 vf=0000:40:00.4 type=1150 placement=0 vm_uuid=- running=0 fb_used_mib=0\n\
+                 vgpu id=2 vf=0000:40:00.5 type=1150 placement=4 \
+                 vm_uuid=11111111-2222-3333-4444-555555555555 running=1 fb_used_mib=700 sm=40 enc=7\n";
+    let state = format!("{L40S}{vgpus}");
+    let name = "a_first_vgpu_settles_the_size_and_only_running_ones_are_active";
+    let Some(_) = alone(name, &[(AT, &state)]) else { return };
+    let nvml = open();
+    let gpu = nvml.device_by_index(0).expect("is there");
+    let creatable = gpu.vgpu_creatable_types().expect("has some");
+    assert_eq!(creatable.iter().map(|one| one.id()).collect::<Vec<_>>(), [1150]);
+    let active = gpu.active_vgpus().expect("has some");
+    assert_eq!(active.len(), 1);
+    let VmId::Uuid(vm) = active[0].vm_id().expect("has one") else { panic!("by UUID on KVM") };
+    assert_eq!(vm, "11111111-2222-3333-4444-555555555555");
+    assert_eq!(active[0].fb_usage().expect("has one"), 700 << 20);
+    assert_eq!(active[0].instance_type().expect("has one").id(), 1150);
+    assert_eq!(gpu.memory_info().expect("has it").used, 4 << 30);
+    let (code, count, ids) = placements(&nvml, true, 1150, 1, 16);
+    assert_eq!((code, count, ids[0]), (0, 10, 8), "equal-size mode: two of twelve are taken");
+}
+
+#[test]
+fn placements_of_mixed_mode_follow_the_protocol_of_sizes() {
+    let state = L40S.replace("mode=equal", "mode=mixed");
+    let name = "placements_of_mixed_mode_follow_the_protocol_of_sizes";
+    let Some(base) = alone(name, &[(AT, &state)]) else { return };
+    let nvml = open();
+    assert_eq!(placements(&nvml, false, 1155, 0, 0), (7, 4, vec![]), "without a buffer: the number");
+    assert_eq!(placements(&nvml, false, 1155, 0, 3).0, 7, "with too small a buffer: too small");
+    assert_eq!(placements(&nvml, false, 1155, 0, 8), (0, 4, vec![0, 16, 24, 40]));
+    let taken = "vgpu id=1 vf=0000:40:00.4 type=1157 placement=32 vm_uuid=- running=0 fb_used_mib=0\n";
+    put(&base, AT, &format!("{state}{taken}"));
+    assert_eq!(placements(&nvml, true, 1155, 0, 8), (0, 3, vec![0, 16, 24]));
+    assert_eq!(placements(&nvml, true, 9, 0, 8).0, 2, "no such type");
+}
+
+#[test]
+fn the_scheduler_is_set_while_nothing_runs() {
+    let Some(base) = alone("the_scheduler_is_set_while_nothing_runs", &[(AT, L40S)]) else { return };
+    let nvml = open();
+    let gpu = nvml.device_by_index(0).expect("is there");
+    assert_eq!(gpu.vgpu_scheduler_capabilities().expect("has some").supported_schedulers, [1, 2, 3]);
+    assert_eq!(gpu.vgpu_scheduler_state().expect("has one").scheduler_policy, 1);
+    let wanted = |slice| VgpuSchedulerSetState {
+        scheduler_policy: 3,
+        enable_arr_mode: 1,
+        scheduler_params: VgpuSchedulerSetParams { avg_factor: None, frequency_or_timeslice: slice },
+    };
+    gpu.set_vgpu_scheduler_state(wanted(3_000_000)).expect("is set");
+    assert_eq!(control(&base, AT), "scheduler=fixed-share\ntime_slice_ns=3000000\n");
+    assert!(matches!(gpu.set_vgpu_scheduler_state(wanted(31_000_000)), Err(NvmlError::InvalidArg)));
+    put(&base, AT, &L40S.replace("mode=equal", "mode=mixed"));
+    let refused = gpu.set_vgpu_scheduler_state(wanted(0));
+    assert!(matches!(refused, Err(NvmlError::NotSupported)), "no fixed share with mixed sizes");
+    put(&base, AT, &format!("{L40S}vgpu id=1 vf=0000:40:00.4 type=1150 placement=0 vm_uuid=- running=1\n"));
+    assert!(matches!(gpu.set_vgpu_scheduler_state(wanted(0)), Err(NvmlError::InUse)));
+}
+
+#[test]
+fn mixed_mode_is_refused_while_vgpus_exist() {
+    let Some(base) = alone("mixed_mode_is_refused_while_vgpus_exist", &[(AT, L40S)]) else { return };
+    let nvml = open();
+    let gpu = nvml.device_by_index(0).expect("is there");
+    let call = nvml.lib().nvmlDeviceSetVgpuHeterogeneousMode.as_ref().expect("exported");
+    let size = u32::try_from(size_of::<c::nvmlVgpuHeterogeneousMode_t>()).expect("small");
+    let set = |version, mode| {
+        let wanted = c::nvmlVgpuHeterogeneousMode_t { version, mode };
+        // SAFETY: the handle is of this library, and the struct lives as long as the call.
+        unsafe { call(gpu.handle(), &raw const wanted) }
+    };
+    assert_eq!(set(0, 1), 25, "the version must be said");
+    assert_eq!(set(size | 1 << 24, 1), 0);
+    assert_eq!(control(&base, AT), "mode=mixed\n");
+    put(&base, AT, &format!("{L40S}vgpu id=1 vf=0000:40:00.4 type=1150 placement=0 vm_uuid=- running=0\n"));
+    assert_eq!(set(size | 1 << 24, 1), 19, "in use, also by one that does not run");
+    put(&base, AT, &L40S.replace("vfs=32", "vfs=0"));
+    assert_eq!(set(size | 1 << 24, 1), 3, "on KVM with SR-IOV only");
+}
+
+#[test]
+fn a_session_shows_that_the_driver_is_in_use_until_it_ends() {
+    let name = "a_session_shows_that_the_driver_is_in_use_until_it_ends";
+    let Some(base) = alone(name, &[(AT, L40S)]) else { return };
+    let clients = std::fs::File::create(base.join(".clients")).expect("lock file");
+    let nvml = open();
+    assert!(clients.try_lock().is_err());
+    nvml.shutdown().expect("ends");
+    clients.try_lock().expect("nobody uses the driver");
+    let refused = Nvml::builder().lib_path(library().as_os_str()).init();
+    assert!(matches!(refused, Err(NvmlError::DriverNotLoaded)), "the driver is off its GPUs");
+}
