@@ -4,6 +4,7 @@
 //! (SO_PEERCRED) and goes into the history; the hook's verbs are taken from uid 0 only. Each request runs
 //! on a thread of its own, so that one that waits for the kernel keeps no other waiting.
 
+mod check;
 mod foreign;
 mod hook;
 mod insight;

@@ -7,7 +7,9 @@ mod adopt;
 mod allocation;
 mod boot;
 mod capacity;
+mod check;
 mod device;
+mod doctor;
 mod edit;
 mod explain;
 mod gpus;
@@ -35,6 +37,7 @@ use crate::wire::Refusal;
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done, or already so
+   1  a look (check, doctor) found errors
    2  the request itself is wrong
    3  the caller may not do this
    4  what it names does not exist
@@ -97,6 +100,8 @@ enum Command {
     /// of requests, as its history of starts has them (fragmentation).
     Capacity,
     Explain(explain::Explain),
+    Check(check::Check),
+    Doctor(doctor::Doctor),
     #[command(subcommand)]
     Profile(profile::Command),
     Attach(allocation::Attach),
@@ -143,6 +148,8 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::BootReport => boot::run(&client, format),
         Command::Capacity => capacity::run(&client, format),
         Command::Explain(command) => command.run(&client, format),
+        Command::Check(command) => command.run(&client, paths, format),
+        Command::Doctor(command) => command.run(paths, format),
         Command::Profile(command) => command.run(&client, format),
         Command::Attach(command) => command.run(&client, format),
         Command::Detach(command) => command.run(&client, format),
@@ -167,7 +174,7 @@ fn print(report: &Report) -> ExitCode {
     }
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(report.text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(u8::from(report.found_errors)),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             drop(writeln!(stderr, "vgpuctl: cannot write the answer: {error}"));

@@ -5,6 +5,7 @@
 
 mod adopt;
 mod attach;
+mod check;
 mod plug;
 mod pointing;
 mod rebuild;

@@ -4,6 +4,7 @@
 //! fault is one line. XML that goes out is written by a writer that escapes, from templates that an admin
 //! can read and replace.
 
+mod details;
 mod exchange;
 mod guard;
 mod mark;
@@ -13,6 +14,7 @@ mod owned;
 mod read;
 mod template;
 
+pub use details::{Details, HostdevDetails, details, hostdev_details};
 pub use exchange::{Exchange, ExchangeError, exchange};
 pub use mark::{Edited, mark, unmark};
 pub use ours::{OursError, ours};

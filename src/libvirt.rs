@@ -11,14 +11,13 @@ mod events;
 mod link;
 #[cfg(feature = "libvirt")]
 mod real;
-mod version;
 
 use crate::domain_xml::Edited;
 use crate::model::{AllocationId, DomainRef, DomainUuid, Kind, Refusal};
 
+pub use crate::model::{LibvirtVersion as Version, NoVersion};
 pub use autostart::autostart;
 pub use link::{Event, Link};
-pub use version::{NoVersion, Version};
 
 /// Why libvirt did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

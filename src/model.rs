@@ -7,6 +7,7 @@ mod boot;
 mod capacity;
 mod decision;
 mod error;
+mod finding;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod history;
@@ -22,12 +23,14 @@ mod size;
 mod snapshot;
 mod step;
 mod terms;
+mod version;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
 pub use boot::{BootReport, BootStep, Progress, Restored};
 pub use capacity::{Capacity, GpuCapacity, LargestSlice, ProfileCapacity, SliceShare};
 pub use decision::{Decision, Weighed};
 pub use error::{Kind, Refusal, one_line};
+pub use finding::{Finding, Severity};
 pub use history::HistoryEntry;
 pub use holder::Holder;
 pub use id::{
@@ -46,3 +49,4 @@ pub use snapshot::{
 };
 pub use step::Step;
 pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};
+pub use version::{LibvirtVersion, NoVersion};

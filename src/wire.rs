@@ -7,6 +7,7 @@
 //! `POST /v1/mdevs/UUID/adopt`, `POST /v1/disown`, `POST /v1/rebuild`, `POST /v1/hook`.
 //! A refusal is a [`Refusal`] with the HTTP status of its kind.
 
+mod check;
 mod foreign;
 mod insight;
 mod slice_list;
@@ -24,6 +25,7 @@ pub use crate::model::{
     BootReport, BootStep, Candidate, Capacity, Decision, GpuCapacity, HistoryEntry, HookDevice, Kind,
     Progress, Refusal, Restored,
 };
+pub use check::{Check, Checked};
 pub use foreign::{Adopt, AdoptMdev, Adopted, Disown, Drift, DriftKind, Rebuild, Rebuilt};
 pub use insight::Explained;
 pub use slice_list::slices;

@@ -643,3 +643,25 @@ fn a_service_that_does_not_answer() {
     let plain = show(&Host::with(|_, _| Act::Answer(418, "teapot".into())), "gpus");
     insta::assert_snapshot!("no_answer", [down, cut, strange, plain].join("\n"));
 }
+
+#[test]
+fn check() {
+    let finding = json!({"severity": "error", "rule": "second-ramfb", "place": "domain web1, hostdev 2",
+        "sentence": "another hostdev of the domain has ramfb='on' already", "source": "libvirt, formatdomain"});
+    let host = answering(json!({"findings": [finding], "domains": 1, "profiles": 0}));
+    let mut text = show(&host, "check web1");
+    text.push_str(&show(
+        &answering(
+            json!({"findings": [], "domains": 2, "profiles": 3, "notes": ["domain x was not looked at"]}),
+        ),
+        "check",
+    ));
+    let xml = format!(
+        "<domain><name>web1</name><devices><hostdev mode='subsystem' type='mdev' ramfb='on'>\
+        <source><address uuid='{UUID}'/></source></hostdev></devices></domain>"
+    );
+    text.push_str(&show_with(&Host::new(), "check --direct -", &xml));
+    text.push_str(&show(&Host::new(), "check --direct web1"));
+    text.push_str(&show(&Host::new(), "check missing.xml"));
+    insta::assert_snapshot!(text);
+}

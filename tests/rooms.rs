@@ -28,6 +28,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("placement", &["model", "profile"]),
     ("plan", &["model", "placement"]),
     ("domain_xml", &["model"]),
+    ("interlock", &["model", "domain_xml"]),
+    // Looks of their own, without the service: a reader and a pure judgement.
+    ("doctor", &["model", "sysfs", "inventory", "domain_xml"]),
     // State tower: remembers.
     ("ledger", &["model", "failpoint"]),
     // The other daemon.
@@ -57,13 +60,28 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     // Where engine and libvirt meet, and nowhere else.
-    ("desk", &["model", "clock", "domain_xml", "libvirt", "wire", "engine"]),
+    ("desk", &["model", "clock", "domain_xml", "interlock", "libvirt", "wire", "engine"]),
     // Faces of the service.
     ("api", &["model", "clock", "config", "nvml", "wire", "engine", "desk"]),
     ("service", &["model", "clock", "config", "uevent", "libvirt", "engine", "desk", "api"]),
     // Faces of the callers.
     ("client", &["model", "config", "wire"]),
-    ("cli", &["model", "clock", "config", "sysfs", "inventory", "profile", "wire", "client"]),
+    (
+        "cli",
+        &[
+            "model",
+            "clock",
+            "config",
+            "sysfs",
+            "inventory",
+            "profile",
+            "domain_xml",
+            "interlock",
+            "doctor",
+            "wire",
+            "client",
+        ],
+    ),
     ("hook", &["model", "clock", "config", "domain_xml", "wire", "client"]),
 ];
 

@@ -54,6 +54,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/gpus", get(gpus))
         .route("/v1/status", get(status))
         .route("/v1/boot-report", get(boot_report))
+        .route("/v1/check", post(super::check::check))
         .route("/v1/history", get(history))
         .route("/v1/capacity", get(insight::capacity))
         .route("/v1/explain", get(insight::explain))

@@ -21,6 +21,8 @@ pub(super) struct Report {
     pub(super) text: String,
     /// For stderr, one sentence each.
     pub(super) notes: Vec<String>,
+    /// Whether a look found errors: exit code 1.
+    pub(super) found_errors: bool,
 }
 
 impl Report {
@@ -37,12 +39,12 @@ impl Report {
                 json.map_err(|error| Refusal::from_error(Kind::Internal, &error))? + "\n"
             }
         };
-        Ok(Self { text, notes: Vec::new() })
+        Ok(Self { text, notes: Vec::new(), found_errors: false })
     }
 
     /// Creates a report of an answer as the API gave it, without reading it.
     pub(super) fn as_given(answer: &RawValue) -> Self {
-        Self { text: indent(answer.get()) + "\n", notes: Vec::new() }
+        Self { text: indent(answer.get()) + "\n", notes: Vec::new(), found_errors: false }
     }
 
     /// Adds notes for people; JSON carries them inside.

@@ -20,12 +20,15 @@ impl Desk {
             return Err(transient(&listed.domain.name, request));
         }
         let mut allotment = self.engine.allocate(&listed.domain, request)?;
-        self.refuse_too_old(&allotment.new).inspect_err(|refusal| {
+        let allowed = self.refuse_too_old(&allotment.new);
+        let allowed = allowed.and_then(|()| self.interlocks(&listed, &allotment.xml));
+        let warnings = allowed.inspect_err(|refusal| {
             if !request.dry_run {
                 let new: Vec<AllocationId> = allotment.new.iter().map(|one| one.id.clone()).collect();
                 self.take_back(&new, refusal);
             }
         })?;
+        allotment.notes.extend(warnings);
         let define = matches!(request.through, Through::Definition | Through::Live);
         if define && !request.dry_run {
             let all: Vec<Allocation> = allotment.new.iter().chain(&allotment.kept).cloned().collect();

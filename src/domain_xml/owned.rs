@@ -40,6 +40,11 @@ impl OwnedSet {
         self.devices.is_empty()
     }
 
+    /// Returns the devices, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = Device> {
+        self.devices.iter().copied()
+    }
+
     /// Returns whether a device is ours.
     #[must_use]
     pub fn contains(&self, device: Device) -> bool {

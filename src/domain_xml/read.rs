@@ -133,11 +133,11 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, String> {
 
 /// The children with a name. An element of a namespace is not libvirt's, whatever its name: libvirt looks by
 /// XPath, where a name without a prefix is one without a namespace.
-fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
+pub(super) fn children<'a, 'i>(node: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
     node.children().filter(move |child| child.has_tag_name(name) && child.tag_name().namespace().is_none())
 }
 
-fn child_text(node: Node<'_, '_>, name: &'static str) -> Option<String> {
+pub(super) fn child_text(node: Node<'_, '_>, name: &'static str) -> Option<String> {
     let child = children(node, name).next()?;
     let text: String = child.children().filter_map(|part| part.text()).collect();
     (!text.is_empty()).then_some(text)
@@ -208,6 +208,6 @@ pub fn hostdev_range(xml: &str, alias: &str) -> Option<Range<usize>> {
 }
 
 /// The hostdevs of a domain; what has the same name elsewhere, as in metadata, is none.
-fn hostdevs<'a, 'i>(domain: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
+pub(super) fn hostdevs<'a, 'i>(domain: Node<'a, 'i>) -> impl Iterator<Item = Node<'a, 'i>> {
     children(domain, "devices").flat_map(|devices| children(devices, "hostdev"))
 }
