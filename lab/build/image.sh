@@ -26,7 +26,7 @@ keep_modules() {
     done
     find "$modules" -type f \( -name '*.ko.xz' -o -name '*.ko' \) -delete
     find "$modules" -name '*.ko.kept' | while read -r path; do mv "$path" "${path%.kept}"; done
-    install -D -m 644 -t "$modules/updates" "$samples"/{mtty,mdpy,mbochs,vgpu-sim}.ko
+    install -D -m 644 -t "$modules/updates" "$samples"/*.ko
     chroot "$root" depmod "$kernel"
 }
 

@@ -101,7 +101,7 @@ done <<'TABLE'
 0000:44:00.0 1 0 2 3 5 6 9 11 12 14 15 17 18 20 21 23 24 26 27 29 30 33 35 36 38 39 41 42 44 45 47
 TABLE
 equal "$(control $pf mode=mixed)" "Operation not supported" "mixed sizes without VFs"
-echo numvfs=32 >$sim/$pf/control
+echo numvfs=4 >$sim/$pf/control
 echo mode=mixed >$sim/$pf/control
 equal "$(control $pf scheduler=fixed-share)" "Invalid argument" "fixed share of mixed sizes"
 equal "$(control $pf scheduler=equal-share)" ok "equal share"
@@ -119,7 +119,7 @@ EOF
 check_sim_mig_needs_its_instances() {
     with_gpus h100-vfio <<'EOF'
 equal "$(control $pf mig=1)" ok "MIG mode"
-echo numvfs=20 >$sim/$pf/control
+echo numvfs=8 >$sim/$pf/control
 equal "$(control $pf mig=0)" "Device or resource busy" "MIG mode off beside VFs"
 equal "$(control $pf mode=mixed)" "Operation not supported" "mixed sizes in MIG mode"
 vf=$pci/$pf/virtfn
@@ -167,9 +167,9 @@ check_sim_mdev_types_on_vfs_come_late() {
     with_gpus a40-mdev types_delay_ms=2500 <<'EOF'
 vf=$pci/$pf/virtfn
 test ! -e $pci/$pf/mdev_supported_types
-equal "$(control $pf numvfs=32)" ok "VFs"
-test ! -e ${vf}31/mdev_supported_types
-until_true 30 test -e ${vf}31/mdev_supported_types/nvidia-585
+equal "$(control $pf numvfs=8)" ok "VFs"
+test ! -e ${vf}7/mdev_supported_types
+until_true 120 test -e ${vf}7/mdev_supported_types/nvidia-585
 equal "$(cat ${vf}0/mdev_supported_types/nvidia-558/name)" "NVIDIA A40-2B" name
 uuid=8a1c0e3e-0000-4000-8000-00000000020
 echo ${uuid}1 >${vf}0/mdev_supported_types/nvidia-567/create
