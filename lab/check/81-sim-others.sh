@@ -90,7 +90,7 @@ lab-guest remove bare
 echo 1147 >$pci/0000:40:00.5/nvidia/current_vgpu_type
 echo 1157 >$vf
 guest every "${all[@]}"
-slices="$(lab-guest slices every)"
+slices="$(lab-guest slices every --timeout 600)"
 for text in \
     "preset=l40s-vfio pf=0000:40:00.0 vf=0000:40:00.6 vgpu=2 type=1157 placement=1 fb_mib=1024" \
     "preset=arc-b pf=0000:42:00.0 vf=0000:42:00.5 number=2 vram=8409579520" \
