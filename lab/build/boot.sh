@@ -39,6 +39,8 @@ make_initrd() {
         cp "$root$path" "$dir/modules/"
         printf '/modules/%s\n' "$(basename "$path")"
     done <"$scratch/order" >"$dir/modules/order"
+    mkdir -p "$dir/kernel/firmware/acpi"
+    /usr/bin/python3 -I "$LAB_DIR/build/dmar.py" "$dir/kernel/firmware/acpi/dmar.aml"
     pack "$dir" "$out/initrd"
 }
 
@@ -47,6 +49,7 @@ make_guest() {
     skeleton "$dir" "$LAB_DIR/image/guest/init"
     cp "$root/lib/modules/$kernel/kernel/drivers/acpi/button.ko" \
         "$root/lib/modules/$kernel/kernel/drivers/input/evdev.ko" "$dir/"
+    cp "$root/usr/lib/vgpud-lab/slice" "$dir/bin/"
     pack "$dir" "$assets/initrd"
     cp "$out/vmlinux" "$assets/vmlinux"
     cp "$LAB_DIR/image/guest/cmdline" "$assets/cmdline"

@@ -26,13 +26,14 @@ keep_modules() {
     done
     find "$modules" -type f \( -name '*.ko.xz' -o -name '*.ko' \) -delete
     find "$modules" -name '*.ko.kept' | while read -r path; do mv "$path" "${path%.kept}"; done
-    install -D -m 644 -t "$modules/updates" "$samples"/{mtty,mdpy,mbochs}.ko
+    install -D -m 644 -t "$modules/updates" "$samples"/*.ko
     chroot "$root" depmod "$kernel"
 }
 
 install_our_files() {
     cp --recursive --no-preserve=ownership "$LAB_DIR/image/root/." "$root/"
 
+    install -D -m 755 -t "$root/usr/lib/vgpud-lab" "$samples/slice"
     cat "$LAB_DIR/image/qemu.conf" >>"$root/etc/libvirt/qemu.conf"
     install -D -m 600 "$authorized_key" "$root/root/.ssh/authorized_keys"
     rm -f "$root"/etc/ssh/ssh_host_*

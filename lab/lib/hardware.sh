@@ -30,6 +30,8 @@ lab_hardware() {
 }
 
 # What the lab's kernel is told. "quiet" matters: every character on a serial line costs under TCG. There the
-# check of the timer fails now and then at a warm boot, and the kernel panics over it.
+# check of the timer fails now and then at a warm boot, and the kernel panics over it. The memory that "memmap"
+# sets aside is behind the BARs of vgpu-sim's functions.
 LAB_CMDLINE="root=/dev/vda console=ttyS0 quiet net.ifnames=0 intel_iommu=on iommu=pt \
-mitigations=off no_timer_check apparmor=0 audit=0 nowatchdog random.trust_cpu=on systemd.show_status=0 panic=5"
+mitigations=off no_timer_check apparmor=0 audit=0 nowatchdog random.trust_cpu=on systemd.show_status=0 panic=5 \
+memmap=32M\$0x70000000"

@@ -5,8 +5,8 @@ lab_key() {
     {
         printf 'suite %s\n' "$LAB_SUITE"
         cd "$LAB_DIR" || die "no $LAB_DIR"
-        find build image lib/hardware.sh -type f -print0 | sort -z | xargs -0 sha256sum
-        find build image -type f -perm -u=x | sort
+        find build image kmod lib/hardware.sh -type f -print0 | sort -z | xargs -0 sha256sum
+        find build image kmod -type f -perm -u=x | sort
     } | sha256sum | cut -c1-16
 }
 
