@@ -17,6 +17,7 @@ mod size;
 mod snapshot;
 mod step;
 mod terms;
+mod usage;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
 pub use boot::{BootReport, BootStep, Progress, Restored};
@@ -36,3 +37,6 @@ pub use snapshot::{
 };
 pub use step::Step;
 pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};
+pub use usage::{
+    Busy, GpuState, MigMode, Placements, SchedulerPolicy, SchedulerState, SizeMode, VgpuType, VgpuUse,
+};

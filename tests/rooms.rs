@@ -71,6 +71,7 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("virt", &["libvirt"]),
     ("virt_sys", &["libvirt"]),
     ("nvml_wrapper", &["nvml"]),
+    ("nvml_wrapper_sys", &["nvml"]),
     ("rusqlite", &["ledger"]),
     ("axum", &["api"]),
     ("clap", &["cli"]),

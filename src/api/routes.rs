@@ -6,7 +6,7 @@ use axum::http::{Method, Uri};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 
-use super::{Caller, No, Shared, foreign, hook};
+use super::{Caller, No, Shared, foreign, hook, usage};
 use crate::desk::Desk;
 use crate::engine::{Happened, WantedHistory};
 use crate::model::{AllocationId, Kind, MdevUuid, Profile, ProfileName, Refusal};
@@ -52,6 +52,7 @@ impl From<JsonRejection> for No {
 pub(super) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/v1/gpus", get(gpus))
+        .route("/v1/usage", get(usage::usage))
         .route("/v1/status", get(status))
         .route("/v1/boot-report", get(boot_report))
         .route("/v1/history", get(history))
@@ -147,7 +148,7 @@ async fn gpus(State(shared): State<Shared>) -> Answer<wire::Gpus> {
 async fn status(State(shared): State<Shared>) -> Answer<wire::Status> {
     let answer = run(&shared, |shared| {
         let mut status = shared.desk.status();
-        status.nvml = shared.nvml.get().cloned().unwrap_or_else(|| "not answered yet".to_owned());
+        status.nvml = shared.nvml_said.get().cloned().unwrap_or_else(|| "not answered yet".to_owned());
         Ok(status)
     });
     answer.await.map(Json)
