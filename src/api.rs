@@ -6,6 +6,7 @@
 
 mod foreign;
 mod hook;
+mod metrics;
 mod routes;
 mod usage;
 
@@ -23,6 +24,7 @@ use tokio::net::UnixListener;
 use crate::config::Paths;
 use crate::desk::Desk;
 use crate::engine::Peer;
+use crate::metrics::Metrics;
 use crate::model::{Kind, Refusal};
 use crate::nvml::{Nvml, NvmlError, Summary};
 
@@ -46,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) desk: Desk,
     pub(crate) rehearsal: bool,
     pub(crate) nvml: Nvml,
+    pub(crate) metrics: Arc<Metrics>,
     /// What the library said at the start. Set by a thread of its own: loading the library can take a second.
     pub(crate) nvml_said: Arc<OnceLock<String>>,
 }
@@ -117,6 +120,12 @@ fn remove(path: &Path) -> std::io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct No(Refusal);
 
+impl No {
+    const fn kind(&self) -> Kind {
+        self.0.kind
+    }
+}
+
 impl From<Refusal> for No {
     fn from(refusal: Refusal) -> Self {
         Self(refusal)
@@ -149,8 +158,13 @@ pub async fn serve(
     paths: &Paths,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), SocketError> {
-    let shared =
-        Shared { desk, rehearsal: paths.is_rehearsal(), nvml: Nvml::default(), nvml_said: Arc::default() };
+    let shared = Shared {
+        desk,
+        rehearsal: paths.is_rehearsal(),
+        nvml: Nvml::default(),
+        metrics: Arc::default(),
+        nvml_said: Arc::default(),
+    };
     let (nvml, answer) = (shared.nvml.clone(), Arc::clone(&shared.nvml_said));
     let asking = std::thread::Builder::new().name("ask-nvml".to_owned());
     let asked = asking.spawn(move || answer.set(say(nvml.summary())).unwrap_or_default());

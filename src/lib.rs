@@ -24,6 +24,7 @@ pub mod hook;
 pub mod inventory;
 pub mod ledger;
 pub mod libvirt;
+pub mod metrics;
 pub mod model;
 pub mod nvml;
 pub mod placement;

@@ -36,7 +36,7 @@ use session::Session;
 #[cfg(not(feature = "nvml"))]
 use without::Session;
 pub use worker::Closed;
-use worker::Worker;
+use worker::{Resource as _, Worker};
 
 /// How long a caller waits: the driver may have to wake a GPU first.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -103,6 +103,21 @@ impl Nvml {
     /// See [`NvmlError`].
     pub fn gpus(&self) -> Result<Vec<GpuState>, NvmlError> {
         self.worker.call("read the GPUs through NVML", ANSWER, Session::gpus)
+    }
+
+    /// As [`Nvml::gpus`], for callers in a hurry; a session that this opened ends at once.
+    ///
+    /// # Errors
+    /// See [`NvmlError`].
+    pub fn glance(&self, within: Duration) -> Result<Vec<GpuState>, NvmlError> {
+        self.worker.call("read the GPUs through NVML", within, |session| {
+            let open = session.is_open();
+            let gpus = session.gpus();
+            if !open {
+                session.close();
+            }
+            gpus
+        })
     }
 
     /// Reads one GPU.

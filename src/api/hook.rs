@@ -43,6 +43,7 @@ pub(super) async fn hook(
         domain: Some(hook.domain.clone()),
         allocations: hook.devices.iter().filter_map(|device| device.allocation.clone()).collect(),
     };
+    let (operation, began) = (hook.op.name(), Instant::now());
     let answer = run_always(&shared, caller, happened, move |shared, _| {
         let engine = shared.desk.engine();
         let deadline = deadline(hook.at);
@@ -59,6 +60,8 @@ pub(super) async fn hook(
     .await;
     // Answered: a hang-up from here on is noticed by the sweep.
     waiting.answered = true;
+    let outcome = answer.as_ref().map_or_else(|no| super::metrics::word(no.kind()), |_| "done");
+    shared.metrics.request(operation, outcome, began.elapsed());
     answer
 }
 

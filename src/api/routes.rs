@@ -6,7 +6,7 @@ use axum::http::{Method, Uri};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 
-use super::{Caller, No, Shared, foreign, hook, usage};
+use super::{Caller, No, Shared, foreign, hook, metrics, usage};
 use crate::desk::Desk;
 use crate::engine::{Happened, WantedHistory};
 use crate::model::{AllocationId, Kind, MdevUuid, Profile, ProfileName, Refusal};
@@ -52,6 +52,7 @@ impl From<JsonRejection> for No {
 pub(super) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/v1/gpus", get(gpus))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/usage", get(usage::usage))
         .route("/v1/status", get(status))
         .route("/v1/boot-report", get(boot_report))
