@@ -8,7 +8,9 @@ mod check;
 mod foreign;
 mod hook;
 mod insight;
+mod metrics;
 mod routes;
+mod usage;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -24,8 +26,9 @@ use tokio::net::UnixListener;
 use crate::config::Paths;
 use crate::desk::Desk;
 use crate::engine::Peer;
+use crate::metrics::Metrics;
 use crate::model::{Kind, Refusal};
-use crate::nvml;
+use crate::nvml::{Nvml, NvmlError, Summary};
 
 use routes::router;
 
@@ -46,8 +49,10 @@ pub struct SocketError {
 pub(crate) struct Shared {
     pub(crate) desk: Desk,
     pub(crate) rehearsal: bool,
-    /// Set by a thread of its own: loading the library can take a second, or for ever on a wedged GPU.
-    pub(crate) nvml: Arc<OnceLock<String>>,
+    pub(crate) nvml: Nvml,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What the library said at the start. Set by a thread of its own: loading the library can take a second.
+    pub(crate) nvml_said: Arc<OnceLock<String>>,
 }
 
 /// The peer of a connection.
@@ -117,6 +122,12 @@ fn remove(path: &Path) -> std::io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct No(Refusal);
 
+impl No {
+    const fn kind(&self) -> Kind {
+        self.0.kind
+    }
+}
+
 impl From<Refusal> for No {
     fn from(refusal: Refusal) -> Self {
         Self(refusal)
@@ -131,6 +142,14 @@ impl IntoResponse for No {
     }
 }
 
+fn say(summary: Result<Summary, NvmlError>) -> String {
+    match summary {
+        Ok(summary) => summary.to_string(),
+        Err(NvmlError::Absent(why)) => format!("absent: {why}"),
+        Err(error) => Refusal::from(error).message,
+    }
+}
+
 /// Serves until `stop` resolves.
 ///
 /// # Errors
@@ -141,12 +160,17 @@ pub async fn serve(
     paths: &Paths,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), SocketError> {
-    let nvml = Arc::<OnceLock<String>>::default();
-    let answer = Arc::clone(&nvml);
-    let asking = std::thread::Builder::new().name("nvml".to_owned());
-    let asked = asking.spawn(move || answer.set(nvml::probe().to_string()).unwrap_or_default());
+    let shared = Shared {
+        desk,
+        rehearsal: paths.is_rehearsal(),
+        nvml: Nvml::default(),
+        metrics: Arc::default(),
+        nvml_said: Arc::default(),
+    };
+    let (nvml, answer) = (shared.nvml.clone(), Arc::clone(&shared.nvml_said));
+    let asking = std::thread::Builder::new().name("ask-nvml".to_owned());
+    let asked = asking.spawn(move || answer.set(say(nvml.summary())).unwrap_or_default());
     drop(asked.map_err(|error| tracing::warn!(%error, "no thread to ask NVML")));
-    let shared = Shared { desk, rehearsal: paths.is_rehearsal(), nvml };
     let service = router(shared).into_make_service_with_connect_info::<Caller>();
     let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
     served.map_err(|source| SocketError { act: "serve", path: paths.socket().to_owned(), source })

@@ -23,6 +23,7 @@ mod start;
 mod status;
 mod table;
 mod terms;
+mod top;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -80,6 +81,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Gpus(gpus::Gpus),
+    Top(top::Top),
     /// Show how the service is
     ///
     /// Version, connection to libvirt, kernel changes that have not ended, and whatever an admin
@@ -144,6 +146,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
     let format = arguments.output;
     match arguments.command {
         Command::Gpus(command) => command.run(&client, paths, format),
+        Command::Top(command) => command.run(&client, format),
         Command::Status => status::run(&client, format),
         Command::BootReport => boot::run(&client, format),
         Command::Capacity => capacity::run(&client, format),

@@ -27,6 +27,7 @@ pub mod interlock;
 pub mod inventory;
 pub mod ledger;
 pub mod libvirt;
+pub mod metrics;
 pub mod model;
 pub mod nvml;
 pub mod placement;

@@ -23,6 +23,7 @@ mod size;
 mod snapshot;
 mod step;
 mod terms;
+mod usage;
 mod version;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
@@ -49,4 +50,7 @@ pub use snapshot::{
 };
 pub use step::Step;
 pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};
+pub use usage::{
+    Busy, GpuState, MigMode, Placements, SchedulerPolicy, SchedulerState, SizeMode, VgpuType, VgpuUse,
+};
 pub use version::{LibvirtVersion, NoVersion};

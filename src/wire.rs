@@ -1,6 +1,6 @@
 //! Requests and answers as they travel over the socket. Version 1, JSON.
 //!
-//! Paths: `GET /v1/gpus`, `GET /v1/status`, `GET /v1/boot-report`, `GET /v1/history`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
+//! Paths: `GET /v1/gpus`, `GET /v1/usage`, `GET /v1/status`, `GET /v1/boot-report`, `GET /v1/history`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
 //! `GET /v1/capacity`, `GET /v1/explain?of=`, `GET /v1/profiles/NAME/explain`, `POST /v1/profiles/NAME/edit`, `GET|POST /v1/allocations`,
 //! `POST /v1/detach`, `POST /v1/start`, `POST /v1/terms`,
 //! `PUT|DELETE /v1/vfs/PF`, `DELETE /v1/vfs`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/adopt`,
@@ -11,6 +11,7 @@ mod check;
 mod foreign;
 mod insight;
 mod slice_list;
+mod usage;
 
 use std::collections::BTreeSet;
 
@@ -29,6 +30,7 @@ pub use check::{Check, Checked};
 pub use foreign::{Adopt, AdoptMdev, Adopted, Disown, Drift, DriftKind, Rebuild, Rebuilt};
 pub use insight::Explained;
 pub use slice_list::slices;
+pub use usage::{Usage, VgpuOwner};
 
 /// Whose a slice is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -665,3 +665,25 @@ fn check() {
     text.push_str(&show(&Host::new(), "check missing.xml"));
     insta::assert_snapshot!(text);
 }
+
+#[test]
+fn top() {
+    let vgpu = |instance: u32, vm: &str| {
+        json!({"instance": instance, "type_id": 1150, "type_name": "NVIDIA L40S-4Q", "vm": vm, "placement": 8,
+               "framebuffer_mib": 4096, "used_mib": 700,
+               "busy": {"sm": 40, "memory": 12, "encoder": 7, "decoder": 0}})
+    };
+    let usage = json!({
+        "gpus": [{"address": "0000:41:00.0", "name": "NVIDIA L40S", "uuid": "GPU-1", "framebuffer_mib": 49152,
+                  "used_mib": 8192, "size_mode": "mixed", "can_mix": true, "mig": null,
+                  "scheduler": {"policy": "equal-share", "round_robin": false, "time_slice_ns": 2_000_000,
+                                "supported": ["best-effort"], "shortest_ns": 1, "longest_ns": 2},
+                  "vgpus": [vgpu(1, DOMAIN), vgpu(2, UUID)]}],
+        "owners": [{"gpu": "0000:41:00.0", "instance": 1, "domain": "web1", "allocations": ["0000007f"]}],
+    });
+    let mut text = show(&answering(usage), "top");
+    let absent =
+        json!({"absent": "NVML is absent: libnvidia-ml.so.1 cannot be loaded", "gpus": [], "owners": []});
+    text.push_str(&show(&answering(absent), "top"));
+    insta::assert_snapshot!(text);
+}

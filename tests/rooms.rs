@@ -37,6 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("libvirt", &["model", "domain_xml"]),
     // What travels.
     ("wire", &["model"]),
+    ("metrics", &[]),
     // The one driver; sees all three towers, and never libvirt: it must not wait for it.
     (
         "engine",
@@ -62,7 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Where engine and libvirt meet, and nowhere else.
     ("desk", &["model", "clock", "domain_xml", "interlock", "libvirt", "wire", "engine"]),
     // Faces of the service.
-    ("api", &["model", "clock", "config", "nvml", "wire", "engine", "desk"]),
+    ("api", &["model", "clock", "config", "nvml", "metrics", "wire", "engine", "desk"]),
     ("service", &["model", "clock", "config", "uevent", "libvirt", "engine", "desk", "api"]),
     // Faces of the callers.
     ("client", &["model", "config", "wire"]),
@@ -90,6 +91,8 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("virt", &["libvirt"]),
     ("virt_sys", &["libvirt"]),
     ("nvml_wrapper", &["nvml"]),
+    ("nvml_wrapper_sys", &["nvml"]),
+    ("prometheus_client", &["metrics"]),
     ("rusqlite", &["ledger"]),
     ("axum", &["api"]),
     ("clap", &["cli"]),

@@ -44,6 +44,7 @@ pub(super) async fn hook(
         allocations: hook.devices.iter().filter_map(|device| device.allocation.clone()).collect(),
         ..Happened::default()
     };
+    let (operation, began) = (hook.op.name(), Instant::now());
     let answer = run_always(&shared, caller, happened, move |shared, happened| {
         let engine = shared.desk.engine();
         let deadline = deadline(hook.at);
@@ -65,6 +66,8 @@ pub(super) async fn hook(
     .await;
     // Answered: a hang-up from here on is noticed by the sweep.
     waiting.answered = true;
+    let outcome = answer.as_ref().map_or_else(|no| super::metrics::word(no.kind()), |_| "done");
+    shared.metrics.request(operation, outcome, began.elapsed());
     answer
 }
 

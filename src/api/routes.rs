@@ -6,7 +6,7 @@ use axum::http::{Method, Uri};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 
-use super::{Caller, No, Shared, foreign, hook, insight};
+use super::{Caller, No, Shared, foreign, hook, insight, metrics, usage};
 use crate::desk::Desk;
 use crate::engine::{Happened, WantedHistory};
 use crate::model::{AllocationId, Kind, MdevUuid, Profile, ProfileName, Refusal};
@@ -52,6 +52,8 @@ impl From<JsonRejection> for No {
 pub(super) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/v1/gpus", get(gpus))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/usage", get(usage::usage))
         .route("/v1/status", get(status))
         .route("/v1/boot-report", get(boot_report))
         .route("/v1/check", post(super::check::check))
@@ -150,7 +152,7 @@ async fn gpus(State(shared): State<Shared>) -> Answer<wire::Gpus> {
 async fn status(State(shared): State<Shared>) -> Answer<wire::Status> {
     let answer = run(&shared, |shared| {
         let mut status = shared.desk.status();
-        status.nvml = shared.nvml.get().cloned().unwrap_or_else(|| "not answered yet".to_owned());
+        status.nvml = shared.nvml_said.get().cloned().unwrap_or_else(|| "not answered yet".to_owned());
         Ok(status)
     });
     answer.await.map(Json)

@@ -72,6 +72,8 @@ pub struct Gpu {
     pub time_slice_ns: u32,
     /// VFs that are enabled.
     pub vfs: u32,
+    /// VFs that it can have, where the simulation says (`total_vfs`).
+    pub total_vfs: Option<u32>,
     /// What it offers.
     pub kinds: Vec<Kind>,
     /// What exists on it.
@@ -156,6 +158,7 @@ fn set(gpu: &mut Gpu, key: &str, value: &str) {
         "scheduler" => value.clone_into(&mut gpu.scheduler),
         "time_slice_ns" => gpu.time_slice_ns = small(value),
         "vfs" => gpu.vfs = small(value),
+        "total_vfs" => gpu.total_vfs = value.parse().ok(),
         _ => {}
     }
 }
@@ -237,6 +240,12 @@ impl Gpu {
     #[must_use]
     pub fn has_vfs(&self) -> bool {
         self.preset != "t4"
+    }
+
+    /// Returns its address as NVIDIA's tools print it: eight digits of segment, upper case.
+    #[must_use]
+    pub fn bus_id(&self) -> String {
+        format!("{:0>16}", self.address.to_ascii_uppercase())
     }
 
     /// Returns the board's name without NVIDIA's.

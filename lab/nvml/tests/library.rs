@@ -1,5 +1,7 @@
 //! The library as programs meet it: loaded by the crate that vgpud uses.
 
+#![expect(clippy::expect_used, reason = "a test that cannot be set up fails")]
+
 mod world;
 
 use nvml_wrapper::Nvml;
@@ -32,8 +34,11 @@ fn placements(nvml: &Nvml, creatable: bool, kind: u32, mode: u32, room: usize) -
         placementIds: if room == 0 { std::ptr::null_mut() } else { ids.as_mut_ptr() },
         mode,
     };
-    // SAFETY: `device` is of this library, and `list` points to a buffer of `count` numbers.
-    let code = unsafe { call.expect("exported")(device.handle(), kind, &raw mut list) };
+    let call = call.expect("exported");
+    // SAFETY: it is used while `device` lives.
+    let handle = unsafe { device.handle() };
+    // SAFETY: `handle` is of this library, and `list` points to a buffer of `count` numbers.
+    let code = unsafe { call(handle, kind, &raw mut list) };
     ids.truncate(list.count as usize);
     (code, list.count, ids)
 }
@@ -148,8 +153,10 @@ fn mixed_mode_is_refused_while_vgpus_exist() {
     let size = u32::try_from(size_of::<c::nvmlVgpuHeterogeneousMode_t>()).expect("small");
     let set = |version, mode| {
         let wanted = c::nvmlVgpuHeterogeneousMode_t { version, mode };
-        // SAFETY: the handle is of this library, and the struct lives as long as the call.
-        unsafe { call(gpu.handle(), &raw const wanted) }
+        // SAFETY: it is used while `gpu` lives.
+        let handle = unsafe { gpu.handle() };
+        // SAFETY: `handle` is of this library, and `wanted` lives as long as the call.
+        unsafe { call(handle, &raw const wanted) }
     };
     assert_eq!(set(0, 1), 25, "the version must be said");
     assert_eq!(set(size | 1 << 24, 1), 0);
