@@ -8,6 +8,7 @@ mod foreign;
 mod hook;
 mod insight;
 mod routes;
+mod start;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -14,6 +14,7 @@ mod gpus;
 mod history;
 mod indent;
 mod profile;
+mod queue;
 mod report;
 mod rules;
 mod span;
@@ -102,6 +103,7 @@ enum Command {
     Attach(allocation::Attach),
     Detach(allocation::Detach),
     Start(start::Start),
+    Queue(queue::Queue),
     Allocations(allocation::List),
     #[command(subcommand)]
     Allocation(terms::Command),
@@ -147,6 +149,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Attach(command) => command.run(&client, format),
         Command::Detach(command) => command.run(&client, format),
         Command::Start(command) => command.run(&client, format),
+        Command::Queue(command) => command.run(&client, format),
         Command::Allocations(command) => command.run(&client, format),
         Command::Allocation(command) => command.run(&client, format),
         Command::Xml(command) => command.run(&client, format),

@@ -11,6 +11,7 @@ mod rebuild;
 mod start;
 mod terms;
 mod version;
+mod wait;
 mod watch;
 
 use std::sync::Arc;

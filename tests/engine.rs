@@ -52,3 +52,7 @@ mod terms;
 #[cfg(test)]
 #[path = "engine/rules.rs"]
 mod rules;
+
+#[cfg(test)]
+#[path = "engine/queue.rs"]
+mod queue;
