@@ -16,6 +16,7 @@ mod indent;
 mod profile;
 mod queue;
 mod report;
+mod room;
 mod rules;
 mod span;
 mod start;
@@ -104,6 +105,8 @@ enum Command {
     Detach(allocation::Detach),
     Start(start::Start),
     Queue(queue::Queue),
+    MakeRoom(room::Room),
+    Defrag(room::Defrag),
     Allocations(allocation::List),
     #[command(subcommand)]
     Allocation(terms::Command),
@@ -150,6 +153,8 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Detach(command) => command.run(&client, format),
         Command::Start(command) => command.run(&client, format),
         Command::Queue(command) => command.run(&client, format),
+        Command::MakeRoom(command) => command.run(&client, format),
+        Command::Defrag(command) => command.run(&client, format),
         Command::Allocations(command) => command.run(&client, format),
         Command::Allocation(command) => command.run(&client, format),
         Command::Xml(command) => command.run(&client, format),

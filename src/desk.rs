@@ -8,6 +8,7 @@ mod attach;
 mod plug;
 mod pointing;
 mod rebuild;
+mod room;
 mod start;
 mod terms;
 mod version;

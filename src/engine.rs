@@ -33,6 +33,7 @@ mod quota;
 mod rebuild;
 mod recover;
 mod resume;
+mod room;
 mod round;
 mod rules;
 mod scanner;
@@ -69,6 +70,7 @@ pub use pointing::{
     DomainState, DomainStates, Occasion, Occasions, Repointing, Writing, Written, not_written,
 };
 pub use rebuild::Claim;
+pub use room::{Disturbance, Disturbed, Planned, Steering};
 use scanner::Scanner;
 pub use terms::DomainNow;
 use turn::{Turn, Turns};

@@ -167,6 +167,8 @@ fn help() {
         "capacity --help",
         "start --help",
         "queue --help",
+        "make-room --help",
+        "defrag --help",
         "explain --help",
         "profile --help",
         "profile create --help",
@@ -424,6 +426,26 @@ fn starts_that_wait() {
     assert_eq!(sent, json!({"domain": "web1", "dry_run": false, "wait_s": 120}));
     let alone = show(&Host::new(), "start web1 --timeout 2m");
     insta::assert_snapshot!("starts_that_wait", [none, waiting, cancel, start, alone].join("\n"));
+}
+
+#[test]
+fn making_room() {
+    let answer = |change: &str, steps: Value, fragmented: Value| {
+        answering(
+            json!({"change": change, "steps": steps, "to": ["0000:41:00.4"], "fragmented_mib": fragmented,
+                         "notes": ["domain g1 is left alone: it has a guaranteed slice, which stays while it is off"]}),
+        )
+    };
+    let step = json!([{"domain": "q1", "what": "restart", "from": ["0000:41:00.5"], "to": ["0000:c1:00.4"]}]);
+    let plan = show(&answer("planned", step.clone(), Value::Null), "make-room half");
+    let fits = show(&answer("unchanged", json!([]), Value::Null), "make-room half");
+    let host = answer("done", step, json!([24_576, 8192]));
+    let done = show(&host, "defrag --apply --save");
+    let sent: Value = serde_json::from_str(&asked(&host).body).expect("JSON");
+    assert_eq!(sent, json!({"profile": null, "apply": true, "save": true}));
+    let both = show(&Host::new(), "defrag --plan --apply");
+    let save = show(&Host::new(), "make-room half --save");
+    insta::assert_snapshot!("making_room", [plan, fits, done, both, save].join("\n"));
 }
 
 #[test]

@@ -56,3 +56,7 @@ mod rules;
 #[cfg(test)]
 #[path = "engine/queue.rs"]
 mod queue;
+
+#[cfg(test)]
+#[path = "engine/room.rs"]
+mod room;

@@ -64,6 +64,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/detach", post(detach))
         .route("/v1/start", post(start::start))
         .route("/v1/queue", get(start::queue))
+        .route("/v1/room", post(start::room))
         .route("/v1/queue/cancel", post(start::cancel))
         .route("/v1/terms", post(set_terms))
         .route("/v1/vfs", delete(forget_all_vfs))

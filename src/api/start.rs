@@ -22,6 +22,7 @@ pub(super) async fn start(
     let verb = match (request.dry_run, request.wait_s) {
         (true, _) => "start --dry-run",
         (false, Some(_)) => "start --wait",
+        (false, None) if request.preempt => "start --preempt",
         (false, None) => "start",
     };
     let happened = Happened { verb, domain: Some(object.clone()), object, ..Happened::default() };
@@ -34,6 +35,21 @@ pub(super) async fn start(
     .await;
     waiting.answered();
     answer
+}
+
+/// Serves `POST /v1/room`.
+pub(super) async fn room(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Body(request): Body<wire::MakeRoom>,
+) -> Result<Json<wire::RoomMade>, No> {
+    if !request.apply {
+        return run(&shared, move |shared| shared.desk.make_room(&request)).await.map(Json);
+    }
+    let verb = if request.profile.is_some() { "make-room" } else { "defrag" };
+    let object = request.profile.as_ref().map_or_else(|| "the host".to_owned(), ToString::to_string);
+    let happened = Happened { verb, object, ..Happened::default() };
+    run_recorded(&shared, caller, happened, move |shared, _| shared.desk.make_room(&request)).await
 }
 
 /// Serves `GET /v1/queue`.

@@ -27,7 +27,9 @@ impl Desk {
         request: &Start,
         hung_up: &dyn Fn() -> bool,
     ) -> Result<wire::Started, Refusal> {
-        let Some(wait_s) = request.wait_s else { return self.start(request) };
+        let Some(wait_s) = request.wait_s else {
+            return if request.preempt { self.start_preempting(request) } else { self.start(request) };
+        };
         if !(1..=MOST_WAIT_S).contains(&wait_s) {
             let text = format!("a wait of {wait_s} s is out of range: 1 to {MOST_WAIT_S}");
             return Err(Refusal::new(Kind::Usage, text));
@@ -115,7 +117,7 @@ impl Desk {
 }
 
 /// Returns whether waiting can help against a refusal. libvirt tells the hook's words, not its kind.
-fn waits_for(refusal: &Refusal) -> bool {
+pub(super) fn waits_for(refusal: &Refusal) -> bool {
     refusal.kind == Kind::NoCapacity
         || (refusal.kind == Kind::HostFault && refusal.message.contains("cannot place "))
 }
