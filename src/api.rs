@@ -10,6 +10,7 @@ mod hook;
 mod insight;
 mod metrics;
 mod routes;
+mod start;
 mod usage;
 
 use std::os::unix::fs::PermissionsExt;

@@ -16,7 +16,9 @@ mod gpus;
 mod history;
 mod indent;
 mod profile;
+mod queue;
 mod report;
+mod room;
 mod rules;
 mod span;
 mod start;
@@ -109,6 +111,9 @@ enum Command {
     Attach(allocation::Attach),
     Detach(allocation::Detach),
     Start(start::Start),
+    Queue(queue::Queue),
+    MakeRoom(room::Room),
+    Defrag(room::Defrag),
     Allocations(allocation::List),
     #[command(subcommand)]
     Allocation(terms::Command),
@@ -157,6 +162,9 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Attach(command) => command.run(&client, format),
         Command::Detach(command) => command.run(&client, format),
         Command::Start(command) => command.run(&client, format),
+        Command::Queue(command) => command.run(&client, format),
+        Command::MakeRoom(command) => command.run(&client, format),
+        Command::Defrag(command) => command.run(&client, format),
         Command::Allocations(command) => command.run(&client, format),
         Command::Allocation(command) => command.run(&client, format),
         Command::Xml(command) => command.run(&client, format),

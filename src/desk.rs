@@ -9,9 +9,11 @@ mod check;
 mod plug;
 mod pointing;
 mod rebuild;
+mod room;
 mod start;
 mod terms;
 mod version;
+mod wait;
 mod watch;
 
 use std::sync::Arc;

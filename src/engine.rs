@@ -23,14 +23,17 @@ mod give_back;
 mod guaranteed;
 mod handmade;
 mod history;
+mod line;
 mod look;
 mod pointing;
 mod profiles;
 mod publish;
+mod queue;
 mod quota;
 mod rebuild;
 mod recover;
 mod resume;
+mod room;
 mod round;
 mod rules;
 mod scanner;
@@ -61,11 +64,13 @@ pub use attach::{Allotment, Plugging};
 pub use boot::{Outlook, Starting};
 pub use edit::Activity;
 pub use history::{Happened, Wanted as WantedHistory};
+pub use line::Ticket;
 pub use look::{SavedImages, Seen, SeenDomain};
 pub use pointing::{
     DomainState, DomainStates, Occasion, Occasions, Repointing, Writing, Written, not_written,
 };
 pub use rebuild::Claim;
+pub use room::{Disturbance, Disturbed, Planned, Steering};
 use scanner::Scanner;
 pub use terms::DomainNow;
 use turn::{Turn, Turns};
@@ -119,6 +124,8 @@ struct Inner {
     rules: HostRules,
     /// What rules and policies go by, beside ledger and host.
     known: Mutex<rules::Known>,
+    /// Starts that wait for room.
+    queue: Mutex<queue::Queue>,
     ledger: Mutex<Ledger>,
     scanner: Arc<Scanner>,
     next_intent: AtomicU64,
@@ -195,6 +202,7 @@ impl Engine {
                 boot_id,
                 rules: config.placement.clone(),
                 known: Mutex::default(),
+                queue: Mutex::default(),
                 ledger: Mutex::new(ledger),
                 scanner,
                 next_intent: AtomicU64::new(next_intent),

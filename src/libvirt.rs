@@ -185,6 +185,18 @@ pub trait Hypervisor {
     /// When libvirt, the hook or QEMU refuses.
     fn start(&mut self, domain: DomainUuid) -> Result<(), VirtError>;
 
+    /// Asks the guest to shut down. Success does not mean that it did.
+    ///
+    /// # Errors
+    /// When libvirt or the guest refuses.
+    fn shutdown(&mut self, domain: DomainUuid) -> Result<(), VirtError>;
+
+    /// Writes the guest's memory to an image that the next start resumes, and ends its run.
+    ///
+    /// # Errors
+    /// When something blocks it, such as a device whose state cannot be moved: the guest runs on.
+    fn save(&mut self, domain: DomainUuid) -> Result<(), VirtError>;
+
     /// Takes a hostdev out of the inactive definition.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod policy;
 mod refusal;
 mod repoint;
 mod resume;
+mod room;
 mod usage;
 mod vf;
 mod weigh;
@@ -26,6 +27,9 @@ pub use policy::seed;
 pub use refusal::{NoPlacement, Passed};
 pub use repoint::{DomainState, Move, Occasion, Scene, repoint};
 pub use resume::{Resumed, resume};
+pub use room::{
+    Disturbance, Disturbed, MOST_DISTURBED, Party, RoomPlan, Site, Tenant, defragment, make_room,
+};
 pub use usage::{Memory, Usage, usage};
 pub use vf::{Must, Naming, choose_vf};
 pub use weigh::weigh;

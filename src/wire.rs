@@ -2,7 +2,7 @@
 //!
 //! Paths: `GET /v1/gpus`, `GET /v1/usage`, `GET /v1/status`, `GET /v1/boot-report`, `GET /v1/history`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
 //! `GET /v1/capacity`, `GET /v1/explain?of=`, `GET /v1/profiles/NAME/explain`, `POST /v1/profiles/NAME/edit`, `GET|POST /v1/allocations`,
-//! `POST /v1/detach`, `POST /v1/start`, `POST /v1/terms`,
+//! `POST /v1/detach`, `POST /v1/start`, `GET /v1/queue`, `POST /v1/queue/cancel`, `POST /v1/room`, `POST /v1/terms`,
 //! `PUT|DELETE /v1/vfs/PF`, `DELETE /v1/vfs`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/adopt`,
 //! `POST /v1/mdevs/UUID/adopt`, `POST /v1/disown`, `POST /v1/rebuild`, `POST /v1/hook`.
 //! A refusal is a [`Refusal`] with the HTTP status of its kind.
@@ -10,8 +10,10 @@
 mod check;
 mod foreign;
 mod insight;
+mod room;
 mod slice_list;
 mod usage;
+mod waiting;
 
 use std::collections::BTreeSet;
 
@@ -29,8 +31,10 @@ pub use crate::model::{
 pub use check::{Check, Checked};
 pub use foreign::{Adopt, AdoptMdev, Adopted, Disown, Drift, DriftKind, Rebuild, Rebuilt};
 pub use insight::Explained;
+pub use room::{MakeRoom, RoomAct, RoomMade, RoomStep};
 pub use slice_list::slices;
 pub use usage::{Usage, VgpuOwner};
+pub use waiting::{CancelWait, Queue, WaitingStart};
 
 /// Whose a slice is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +124,9 @@ pub struct Status {
     /// What of ours was changed by hand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<Drift>,
+    /// Starts that wait for room; see `GET /v1/queue`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<WaitingStart>,
 }
 
 /// Answer of `GET /v1/profiles`.
@@ -366,6 +373,15 @@ pub struct Start {
     /// Say what would happen, change nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// Wait for room, for at most so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_s: Option<u32>,
+    /// Stop domains of preemptible profiles and lesser priority when nothing has room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preempt: bool,
+    /// Save those that can be saved instead of shutting them down.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub save: bool,
 }
 
 /// An address that was exchanged in a definition.

@@ -165,6 +165,10 @@ fn help() {
         "status --help",
         "boot-report --help",
         "capacity --help",
+        "start --help",
+        "queue --help",
+        "make-room --help",
+        "defrag --help",
         "explain --help",
         "profile --help",
         "profile create --help",
@@ -405,6 +409,43 @@ fn capacity_and_explanations() {
     let then = show(&host, "explain #41");
     assert_eq!(asked(&host).line, "GET /v1/explain?of=%2341");
     insta::assert_snapshot!("capacity_and_explanations", [capacity, empty, now, then].join("\n"));
+}
+
+#[test]
+fn starts_that_wait() {
+    let none = show(&answering(json!({"waiting": []})), "queue");
+    let one = json!({"domain": "web1", "priority": 5, "aged": 11, "waited_s": 61, "until": 0, "holds": true,
+                     "why": "cannot place 1 x type nvidia-564 (profile half)"});
+    let waiting = show(&answering(json!({"waiting": [one]})), "queue");
+    let cancelled = json!({"change": "done", "notes": ["the start of domain web1 waits no longer"]});
+    let cancel = show(&answering(cancelled), "queue cancel web1");
+    let host = answering(json!({"change": "done", "domain": "web1", "repointed": [], "allocations": [],
+                                "notes": ["domain web1 waited 7 s for room"]}));
+    let start = show(&host, "start web1 --wait --timeout 2m");
+    let sent: Value = serde_json::from_str(&asked(&host).body).expect("JSON");
+    assert_eq!(sent, json!({"domain": "web1", "dry_run": false, "wait_s": 120}));
+    let alone = show(&Host::new(), "start web1 --timeout 2m");
+    insta::assert_snapshot!("starts_that_wait", [none, waiting, cancel, start, alone].join("\n"));
+}
+
+#[test]
+fn making_room() {
+    let answer = |change: &str, steps: Value, fragmented: Value| {
+        answering(
+            json!({"change": change, "steps": steps, "to": ["0000:41:00.4"], "fragmented_mib": fragmented,
+                         "notes": ["domain g1 is left alone: it has a guaranteed slice, which stays while it is off"]}),
+        )
+    };
+    let step = json!([{"domain": "q1", "what": "restart", "from": ["0000:41:00.5"], "to": ["0000:c1:00.4"]}]);
+    let plan = show(&answer("planned", step.clone(), Value::Null), "make-room half");
+    let fits = show(&answer("unchanged", json!([]), Value::Null), "make-room half");
+    let host = answer("done", step, json!([24_576, 8192]));
+    let done = show(&host, "defrag --apply --save");
+    let sent: Value = serde_json::from_str(&asked(&host).body).expect("JSON");
+    assert_eq!(sent, json!({"profile": null, "apply": true, "save": true}));
+    let both = show(&Host::new(), "defrag --plan --apply");
+    let save = show(&Host::new(), "make-room half --save");
+    insta::assert_snapshot!("making_room", [plan, fits, done, both, save].join("\n"));
 }
 
 #[test]

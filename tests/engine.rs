@@ -52,3 +52,11 @@ mod terms;
 #[cfg(test)]
 #[path = "engine/rules.rs"]
 mod rules;
+
+#[cfg(test)]
+#[path = "engine/queue.rs"]
+mod queue;
+
+#[cfg(test)]
+#[path = "engine/room.rs"]
+mod room;

@@ -6,8 +6,6 @@
 #[cfg(test)]
 mod support;
 
-use std::os::unix::fs::PermissionsExt;
-
 use serde_json::Value;
 use support::spec::HostSpec;
 use support::world::{World, stderr, wait};
@@ -35,12 +33,7 @@ fn two_pfs(on_a: u32, on_b: u32, domains: &[&str]) -> World {
 
 /// Lets libvirt's directory run the hook, so that it can start domains.
 fn with_hook(world: &World) {
-    let dir = world.file("x").parent().expect("a directory").join("hooks");
-    std::fs::create_dir_all(&dir).expect("directory");
-    let program = dir.join("qemu");
-    let text = format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_vgpu-hook"));
-    std::fs::write(&program, text).expect("hook");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    world.install_hook();
 }
 
 fn allocation(world: &World, domain: &str) -> Value {

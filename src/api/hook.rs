@@ -18,9 +18,22 @@ use crate::wire::{Change, Hook, HookAnswer, HookOp};
 const ANSWER_WITHIN: Duration = Duration::from_millis(8500);
 
 /// Tells the operation that nobody waits for its answer: the handler's future was dropped.
-struct HangUp {
+pub(super) struct HangUp {
     flag: Arc<AtomicBool>,
     answered: bool,
+}
+
+impl HangUp {
+    /// Returns one, and what it will tell.
+    pub(super) fn new() -> (Self, Arc<AtomicBool>) {
+        let flag = Arc::new(AtomicBool::new(false));
+        (Self { flag: Arc::clone(&flag), answered: false }, flag)
+    }
+
+    /// The answer is there: a hang-up from here on is of no interest.
+    pub(super) fn answered(&mut self) {
+        self.answered = true;
+    }
 }
 
 impl Drop for HangUp {
@@ -35,8 +48,7 @@ pub(super) async fn hook(
     Body(hook): Body<Hook>,
 ) -> Result<Json<HookAnswer>, No> {
     caller.require_root(shared.rehearsal)?;
-    let flag = Arc::new(AtomicBool::new(false));
-    let mut waiting = HangUp { flag: Arc::clone(&flag), answered: false };
+    let (mut waiting, flag) = HangUp::new();
     let happened = Happened {
         verb: hook.op.name(),
         object: hook.domain_uuid.to_string(),
@@ -65,7 +77,7 @@ pub(super) async fn hook(
     })
     .await;
     // Answered: a hang-up from here on is noticed by the sweep.
-    waiting.answered = true;
+    waiting.answered();
     let outcome = answer.as_ref().map_or_else(|no| super::metrics::word(no.kind()), |_| "done");
     shared.metrics.request(operation, outcome, began.elapsed());
     answer

@@ -6,8 +6,7 @@ use axum::http::{Method, Uri};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 
-use super::{Caller, No, Shared, foreign, hook, insight, metrics, usage};
-use crate::desk::Desk;
+use super::{Caller, No, Shared, foreign, hook, insight, metrics, start, usage};
 use crate::engine::{Happened, WantedHistory};
 use crate::model::{AllocationId, Kind, MdevUuid, Profile, ProfileName, Refusal};
 use crate::wire;
@@ -66,7 +65,10 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/profiles/{name}/edit", post(edit_profile))
         .route("/v1/allocations", get(allocations).post(allocate))
         .route("/v1/detach", post(detach))
-        .route("/v1/start", post(start))
+        .route("/v1/start", post(start::start))
+        .route("/v1/queue", get(start::queue))
+        .route("/v1/room", post(start::room))
+        .route("/v1/queue/cancel", post(start::cancel))
         .route("/v1/terms", post(set_terms))
         .route("/v1/vfs", delete(forget_all_vfs))
         .route("/v1/vfs/{pf}", put(set_vfs).delete(forget_vfs))
@@ -290,22 +292,6 @@ async fn detach(
     .await
 }
 
-async fn start(
-    State(shared): State<Shared>,
-    ConnectInfo(caller): From_,
-    Body(request): Body<wire::Start>,
-) -> Answer<wire::Started> {
-    let object = domain_of(&request.domain);
-    let verb = if request.dry_run { "start --dry-run" } else { "start" };
-    let happened = Happened { verb, domain: Some(object.clone()), object, ..Happened::default() };
-    run_recorded(&shared, caller, happened, move |shared, happened| {
-        let started = shared.desk.start(&request)?;
-        happened.allocations = Desk::started_ids(&started);
-        Ok(started)
-    })
-    .await
-}
-
 async fn set_vfs(
     State(shared): State<Shared>,
     ConnectInfo(caller): From_,
@@ -391,7 +377,7 @@ struct AskedExplanation {
     allocation: Option<AllocationId>,
 }
 
-fn domain_of(asked: &str) -> String {
+pub(super) fn domain_of(asked: &str) -> String {
     crate::model::one_line(asked, 80)
 }
 

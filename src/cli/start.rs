@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::allocation;
 use crate::cli::report::{Format, Report};
 use crate::cli::table::printable;
+use crate::cli::{allocation, span};
 use crate::client::{Client, ClientError};
 use crate::wire::{Change, Refusal, Start as Request, Started};
 
@@ -22,15 +22,41 @@ pub(super) struct Start {
     /// Say what would happen, change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Wait for room when nothing has any: in line by priority, see `vgpuctl queue`
+    ///
+    /// Interrupting the command ends the waiting.
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most, such as 90s, 10m or 1h
+    #[arg(long, value_name = "TIME", value_parser = span::seconds, default_value = "10m", requires = "wait")]
+    timeout: u32,
+    /// Stop running domains for it when nothing has room: the fewest whose profiles are preemptible and of
+    /// lesser priority; say --dry-run first to see which
+    #[arg(long, conflicts_with = "wait")]
+    preempt: bool,
+    /// With --preempt: save those that can be saved, and shut down only the others
+    #[arg(long, requires = "preempt")]
+    save: bool,
 }
 
 /// libvirt pins all of a guest's memory while it starts one with VFIO devices; longer than the service waits.
 const ANSWER: Duration = Duration::from_secs(330);
 
+/// Others may have to shut down first.
+const PREEMPTING: Duration = Duration::from_secs(1800);
+
 impl Start {
     pub(super) fn run(self, client: &Client, format: Format) -> Result<Report, Refusal> {
-        let request = Request { domain: self.domain, dry_run: self.dry_run };
-        let client = client.clone().deadline(ANSWER);
+        let wait_s = self.wait.then_some(self.timeout);
+        let request = Request {
+            domain: self.domain,
+            dry_run: self.dry_run,
+            wait_s,
+            preempt: self.preempt,
+            save: self.save,
+        };
+        let waiting = Duration::from_secs(wait_s.unwrap_or_default().into());
+        let client = client.clone().deadline(if self.preempt { PREEMPTING } else { ANSWER + waiting });
         let answer: Started = client.post("/v1/start", &request).map_err(ClientError::into_refusal)?;
         Ok(Report::new(format, &answer, render)?.notes(format, &answer.notes))
     }

@@ -1,8 +1,8 @@
 //! `vgpuctl status`.
 
-use crate::cli::boot;
 use crate::cli::report::{Format, Report};
 use crate::cli::table;
+use crate::cli::{boot, queue};
 use crate::client::{Client, ClientError};
 use crate::wire::{Refusal, Status};
 
@@ -40,6 +40,10 @@ fn render(status: &Status) -> String {
         for line in lines {
             text.push_str(&format!("  {}\n", table::printable(line)));
         }
+    }
+    if !status.waiting.is_empty() {
+        text.push_str("\nwaiting for room:\n");
+        text.push_str(&queue::table(2, &status.waiting));
     }
     if !status.boot.is_empty() {
         text.push_str("\nsince the boot:\n");

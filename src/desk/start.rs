@@ -80,7 +80,7 @@ impl Desk {
         Ok((moves, names))
     }
 
-    fn started(
+    pub(super) fn started(
         &self,
         listed: &Listed,
         change: Change,

@@ -113,12 +113,22 @@ impl Engine {
         let profile = self.profile(name)?;
         let (snapshot, _) = self.recent()?;
         let ground = self.ground(&snapshot);
-        let want = any_want(&profile, &ground);
+        let want = self.any_want(&profile, &ground);
         let owners = self.owners(&snapshot);
         let closed = self.bars_of_unfinished(&snapshot);
         let decision = placement::weigh(&want, None, &snapshot, &owners, &closed);
         let decisions = vec![Decision { allocation: None, ..decision }];
         Ok(Explained { entry: None, decisions, notes: Vec::new(), now: true })
+    }
+
+    /// A want of a profile that nobody follows.
+    pub(super) fn any_want(&self, profile: &Profile, ground: &Ground<'_>) -> Want {
+        Want {
+            allocation: AllocationId::from_bits(0),
+            profile: profile.clone(),
+            bounds: ground.bounds_of_profile(profile),
+            device: Device::Mdev(MdevUuid(uuid::Uuid::nil())),
+        }
     }
 
     fn explain_allocation(&self, id: &AllocationId) -> Result<Explained, Refusal> {
@@ -154,16 +164,6 @@ impl Engine {
             });
         }
         Ok(Explained { entry: None, decisions: vec![decision], notes, now: true })
-    }
-}
-
-/// A want of a profile that nobody follows.
-fn any_want(profile: &Profile, ground: &Ground<'_>) -> Want {
-    Want {
-        allocation: AllocationId::from_bits(0),
-        profile: profile.clone(),
-        bounds: ground.bounds_of_profile(profile),
-        device: Device::Mdev(MdevUuid(uuid::Uuid::nil())),
     }
 }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use super::Engine;
 use super::admit::Wanted;
 use super::guaranteed::is_guaranteed;
+use super::room::{self, Steered};
 use super::round::Made;
 use crate::ledger::{Book, Change};
 use crate::model::{
-    Allocation, AllocationId, Decision, DomainRef, DomainUuid, GpuId, HostRules, HostSnapshot, Policy,
-    Profile, Refusal, Terms,
+    Allocation, AllocationId, Decision, Device, DomainRef, DomainUuid, GpuId, HostRules, HostSnapshot,
+    Policy, Profile, Refusal, Terms,
 };
 use crate::placement::{self, Barred, Choice, NoPlacement, Resident, Subject, Tie, Want};
 use crate::profile::{Bounds, Gates, Taste};
@@ -28,6 +29,8 @@ pub(super) struct Known {
     busy: BTreeMap<GpuId, (Instant, u32)>,
     /// The decisions of the newest start of each domain, until the history has them.
     decisions: BTreeMap<DomainUuid, Vec<Decision>>,
+    /// Where domains are to start, while a plan is walked.
+    steered: Steered,
 }
 
 /// Returns our slices that exist, and the VFs that are kept for somebody. Pure.
@@ -63,6 +66,7 @@ pub(super) struct Ground<'a> {
     rota: BTreeMap<crate::model::ProfileName, GpuId>,
     nodes: BTreeMap<DomainUuid, BTreeSet<u32>>,
     busy: BTreeMap<GpuId, u32>,
+    steered: Steered,
     snapshot: &'a HostSnapshot,
 }
 
@@ -112,11 +116,14 @@ impl Ground<'_> {
     pub(super) fn want(&self, wanted: &Wanted) -> Want {
         let mut want = wanted.want();
         want.bounds.gates = self.gates(&wanted.allocation, &wanted.profile);
+        let steered = self.steered.get(&wanted.allocation.domain.uuid);
+        let to = steered.and_then(|steered| steered.get(&wanted.allocation.id));
+        room::steer_gates(&mut want.bounds.gates, to, self.snapshot);
         want.bounds.taste = self.taste(&wanted.profile, wanted.allocation.id.as_str());
         want
     }
 
-    fn tie(&self, wanted: &Wanted) -> Tie {
+    pub(super) fn tie(&self, wanted: &Wanted) -> Tie {
         Tie::of(&wanted.profile, wanted.allocation.terms.siblings, self.rules)
     }
 
@@ -133,11 +140,11 @@ impl Ground<'_> {
 impl Engine {
     /// Gathers what rules and policies go by.
     pub(super) fn ground<'a>(&'a self, snapshot: &'a HostSnapshot) -> Ground<'a> {
-        let (nodes, busy) = {
+        let (nodes, busy, steered) = {
             let mut known = self.known();
             known.busy.retain(|_, (at, _)| at.elapsed() < LOAD_COUNTS);
             let busy = known.busy.iter().map(|(gpu, (_, load))| (gpu.clone(), *load)).collect();
-            (known.nodes.clone(), busy)
+            (known.nodes.clone(), busy, known.steered.clone())
         };
         let ledger = self.ledger();
         let book = ledger.book();
@@ -148,6 +155,7 @@ impl Engine {
             rota: book.rota.clone(),
             nodes,
             busy,
+            steered,
             snapshot,
         }
     }
@@ -247,7 +255,7 @@ impl Engine {
         known.map(|(record, allocation)| resident(book, allocation, &record.gpu)).collect()
     }
 
-    /// Says whether wants could be had now, without noting anything.
+    /// Says whether wants could be had now, without noting anything; the answer is of those that are not there.
     pub(super) fn could_choose(
         &self,
         wanted: &[Wanted],
@@ -255,9 +263,19 @@ impl Engine {
         barred: &[Barred],
     ) -> Result<Vec<Choice>, NoPlacement> {
         let ground = self.ground(snapshot);
-        let wants: Vec<Want> = wanted.iter().map(|one| ground.want(one)).collect();
-        let ties: Vec<Tie> = wanted.iter().map(|one| ground.tie(one)).collect();
+        // A slice that is there, as a guaranteed one is while its domain is off, is used as it is.
+        let missing = wanted.iter().filter(|one| !self.is_there(one, snapshot));
+        let wants: Vec<Want> = missing.clone().map(|one| ground.want(one)).collect();
+        let ties: Vec<Tie> = missing.map(|one| ground.tie(one)).collect();
         placement::choose_tied(&wants, &ties, snapshot, &self.owners(snapshot), barred)
+    }
+
+    fn is_there(&self, wanted: &Wanted, snapshot: &HostSnapshot) -> bool {
+        let Device::Mdev(uuid) = wanted.allocation.device else { return false };
+        let ledger = self.ledger();
+        let record = ledger.book().realized.get(&wanted.allocation.id);
+        record.is_some_and(|record| record.device == wanted.allocation.device)
+            && snapshot.mdev(uuid).is_some()
     }
 
     /// Returns what rules make of the GPUs for each allocation that names a VF.
@@ -275,6 +293,15 @@ impl Engine {
     #[must_use]
     pub fn take_decisions(&self, domain: DomainUuid) -> Vec<Decision> {
         self.known().decisions.remove(&domain).unwrap_or_default()
+    }
+
+    /// Notes where a domain is to start; `None` ends it.
+    pub(super) fn steer(&self, domain: DomainUuid, to: Option<BTreeMap<AllocationId, GpuId>>) {
+        let steered = &mut self.known().steered;
+        match to {
+            Some(to) => drop(steered.insert(domain, to)),
+            None => drop(steered.remove(&domain)),
+        }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {

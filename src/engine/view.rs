@@ -119,6 +119,7 @@ impl Engine {
             boot,
             read_only,
             drift,
+            waiting: self.queue().waiting,
         }
     }
 

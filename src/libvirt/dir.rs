@@ -2,7 +2,7 @@
 //!
 //! `PATH/NAME.xml` is the inactive definition, `PATH/NAME.live.xml` is there while the domain runs; a domain
 //! that has only the latter is transient. `PATH/NAME.save` is there while it has the image of a managed save,
-//! `PATH/NAME.snapshot` while it has a snapshot with memory. `PATH/hooks/qemu`, if it is there, is run as
+//! `PATH/NAME.snapshot` while it has a snapshot with memory; one with `PATH/NAME.unsavable` cannot be saved. `PATH/hooks/qemu`, if it is there, is run as
 //! libvirt runs its hook. `PATH/version` may say which libvirt this stands for.
 
 use std::io::Write;
@@ -69,6 +69,18 @@ impl Dir {
         let said = String::from_utf8_lossy(&ended.stderr);
         let text = || format!("Hook script execution failed: {}", one_line(&said, 2000));
         if ended.status.success() { Ok(()) } else { Err(fault(text())) }
+    }
+
+    /// Ends a run as libvirt does: the guest is gone, then the hook hears of it.
+    fn end(&mut self, domain: DomainUuid, act: &'static str) -> Result<(), VirtError> {
+        let live = self.file_of(domain, Definition::Live)?;
+        let name = self.listed(domain)?.domain.name;
+        let xml = Self::read(&live)?;
+        std::fs::remove_file(&live).map_err(|error| Self::fault(act, &live, error))?;
+        // What they say does not count any more.
+        let ends = [["stopped", "end", "-"], ["release", "end", "-"]];
+        drop(ends.map(|words| self.run_hook(&name, words, &xml)));
+        Ok(())
     }
 
     /// Replaces the definition as a whole, so that a crash leaves the old or the new one.
@@ -156,6 +168,8 @@ impl Hypervisor for Dir {
         std::fs::write(&live, &xml).map_err(|error| Self::fault("start", &file, error))?;
         let started = self.run_hook(&name, ["prepare", "begin", "-"], &xml);
         let Err(line) = started else {
+            // The image is used up.
+            drop(std::fs::remove_file(file.with_extension("save")));
             return self.run_hook(&name, ["started", "begin", "-"], &xml).or(Ok(()));
         };
         // As libvirt does: a failed start is stopped and released too, and what those say does not count.
@@ -163,6 +177,22 @@ impl Hypervisor for Dir {
         drop(ends.map(|words| self.run_hook(&name, words, &xml)));
         std::fs::remove_file(&live).map_err(|error| Self::fault("start", &file, error))?;
         Err(line)
+    }
+
+    fn shutdown(&mut self, domain: DomainUuid) -> Result<(), VirtError> {
+        self.end(domain, "shut down").map(drop)
+    }
+
+    /// `PATH/NAME.unsavable` stands for a device whose state cannot be moved.
+    fn save(&mut self, domain: DomainUuid) -> Result<(), VirtError> {
+        let name = self.listed(domain)?.domain.name;
+        let image = self.path.join(format!("{name}.save"));
+        if self.path.join(format!("{name}.unsavable")).exists() {
+            return Err(Self::fault("save", &image, "a device of it blocks migration"));
+        }
+        self.end(domain, "save")?;
+        #[expect(clippy::disallowed_methods, reason = "this room's own files")]
+        std::fs::write(&image, "").map_err(|error| Self::fault("save", &image, error))
     }
 
     fn redefine(&mut self, domain: DomainUuid, edit: Edit<'_>) -> Result<bool, VirtError> {

@@ -154,6 +154,14 @@ impl Hypervisor for Real {
         self.change(domain, "start", Domain::create)
     }
 
+    fn shutdown(&mut self, domain: DomainUuid) -> Result<(), VirtError> {
+        self.change(domain, "shut down", Domain::shutdown)
+    }
+
+    fn save(&mut self, domain: DomainUuid) -> Result<(), VirtError> {
+        self.change(domain, "save", |domain| domain.managed_save(0))
+    }
+
     fn redefine(&mut self, uuid: DomainUuid, edit: Edit<'_>) -> Result<bool, VirtError> {
         // Somebody may edit it at the same time; a definition that never stands still is left to them.
         const TRIES: usize = 3;

@@ -282,7 +282,7 @@ impl Search<'_> {
 /// Returns whether each GPU has the memory for all that is put on it, as far as its driver tells sizes. Parents
 /// that share one GPU's memory each say what they could give alone, and slices that are bound to each other
 /// cannot be tried elsewhere one by one.
-fn have_memory(choices: &[Choice], snapshot: &HostSnapshot, owners: &Owners) -> bool {
+pub(super) fn have_memory(choices: &[Choice], snapshot: &HostSnapshot, owners: &Owners) -> bool {
     let size = |gpu: &Gpu, choice: &Choice| {
         let mut types = gpu.parents.iter().flat_map(|parent| &parent.types);
         let found = types.find(|one| Some(&one.id) == choice.mdev_type.as_ref());

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test starts the binaries and plays libvirt")]
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -241,6 +242,16 @@ impl World {
              <devices>\n    <emulator>/usr/bin/qemu-system-x86_64</emulator>\n  </devices>\n</domain>\n"
         );
         std::fs::write(self.file(name), xml).expect("domain file");
+    }
+
+    /// Lets the service's libvirt run our hook when it starts or stops a domain.
+    pub(crate) fn install_hook(&self) {
+        let dir = self.domains.join("hooks");
+        std::fs::create_dir_all(&dir).expect("directory");
+        let program = dir.join("qemu");
+        let text = format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_vgpu-hook"));
+        std::fs::write(&program, text).expect("hook");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("mode");
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
