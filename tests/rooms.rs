@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Pure tower: decides.
     ("profile", &["model"]),
     ("fleet", &[]),
+    ("simulate", &["fleet"]),
     ("placement", &["model", "profile"]),
     ("plan", &["model", "placement"]),
     ("domain_xml", &["model"]),
@@ -63,7 +64,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("service", &["model", "clock", "config", "uevent", "libvirt", "engine", "desk", "api"]),
     // Faces of the callers.
     ("client", &["model", "config", "wire"]),
-    ("cli", &["model", "clock", "config", "sysfs", "inventory", "profile", "wire", "client"]),
+    (
+        "cli",
+        &["fleet", "simulate", "model", "clock", "config", "sysfs", "inventory", "profile", "wire", "client"],
+    ),
     ("hook", &["model", "clock", "config", "domain_xml", "wire", "client"]),
 ];
 
