@@ -12,9 +12,11 @@ mod explain;
 mod fleet;
 mod index;
 mod moves;
+mod pair;
 mod pattern;
 mod policy;
 mod slices;
+mod solo;
 
 pub use bits::Bits;
 pub use catalog::{Catalog, CatalogError, Kind, Modes, Size};
@@ -22,6 +24,10 @@ pub use draw::Draw;
 pub use explain::{Candidate, Passed};
 pub use fleet::{Choice, Fleet, Request};
 pub use moves::{Plan, Shift};
+pub use pair::{Demand, Pair};
 pub use pattern::{Mode, Pattern};
 pub use policy::{ModePlan, POLICIES, Policy, Rule};
 pub use slices::{Slice, SliceId};
+
+#[cfg(test)]
+mod properties;

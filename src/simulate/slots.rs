@@ -6,6 +6,7 @@ mod experiment;
 mod fill;
 mod mix;
 mod outcome;
+mod tune;
 
 pub use bounds::one_pool;
 pub use churn::{Churn, Drive, churn};
@@ -13,6 +14,7 @@ pub use experiment::{Busy, Filled, Frame, busy, filled, frame};
 pub use fill::{Fill, fill};
 pub use mix::{MIXES, Mix, MixError};
 pub use outcome::{BySize, Refused, Spread};
+pub use tune::tune;
 
 use crate::fleet::slots::{Catalog, CatalogError};
 

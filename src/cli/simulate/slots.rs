@@ -6,8 +6,8 @@ use serde::Serialize;
 use crate::cli::report::{Format, Report};
 use crate::cli::table::Table;
 use crate::fleet::geometry::{BOARDS, MIG_BOARDS};
-use crate::fleet::slots::{POLICIES, Policy};
-use crate::simulate::slots::{Busy, Drive, Filled, Frame, MIXES, Mix, Setup, busy, filled, frame};
+use crate::fleet::slots::{Demand, ModePlan, POLICIES, Pair, Policy};
+use crate::simulate::slots::{Busy, Drive, Filled, Frame, MIXES, Mix, Setup, busy, filled, frame, tune};
 use crate::wire::{Kind, Refusal};
 
 /// Fill GPUs with slices, or keep them busy, under one or more policies
@@ -80,19 +80,31 @@ impl Slots {
         let frame = frame(&setup, &mix.name, self.load, self.first_seed);
         let mut answer = Answer { frame, fill: Vec::new(), churn: Vec::new() };
         for name in &self.policy {
-            let policy = policy(name, self.first_seed)?;
-            match self.load {
-                None => {
-                    let seeds = self.seeds.unwrap_or(300);
-                    answer.fill.push(filled(&setup, (name, &policy), self.first_seed, seeds));
-                }
-                Some(load) => {
-                    let drive = self.drive(load);
-                    answer.churn.push(busy(&setup, (name, &policy), &drive, self.seeds.unwrap_or(10)));
-                }
-            }
+            self.add(&mut answer, &setup, name)?;
         }
         Report::new(format, &answer, render)
+    }
+
+    /// Runs one policy and adds its row. `vgpud` is prepared for the experiment: filling, it tries out which
+    /// GPUs should hold one size; keeping two GPUs busy, it works out their exact table where it can.
+    fn add(&self, answer: &mut Answer, setup: &Setup, name: &str) -> Result<(), Refusal> {
+        let mut policy = policy(name, self.first_seed)?;
+        let ours = name == "vgpud";
+        let Some(load) = self.load else {
+            if ours {
+                policy.modes = ModePlan::PerGpu(tune(setup, if setup.gpus.len() > 32 { 20 } else { 200 }));
+            }
+            let seeds = self.seeds.unwrap_or(300);
+            answer.fill.push(filled(setup, (name, &policy), self.first_seed, seeds));
+            return Ok(());
+        };
+        let moves = usize::from(self.moves);
+        let demand = Demand { load, moves, charge: 0.5, tolerance: 1e-4 };
+        let alone = ours && setup.gpus.len() == 2;
+        let table = if alone { Pair::new(&setup.catalog, demand) } else { None };
+        let seeds = self.seeds.unwrap_or(10);
+        answer.churn.push(busy(setup, (name, &policy, table.as_ref()), &self.drive(load), seeds));
+        Ok(())
     }
 
     fn setup(&self, mix: &Mix) -> Result<Setup, Refusal> {

@@ -111,6 +111,30 @@ impl Fleet {
         &self.policy
     }
 
+    /// Changes how idle GPUs are taken into use from now on.
+    pub fn set_modes(&mut self, modes: ModePlan) {
+        self.policy.modes = modes;
+    }
+
+    /// Changes where random numbers begin after [`Fleet::clear`].
+    pub fn reseed(&mut self, seed: u64) {
+        self.policy.seed = seed;
+    }
+
+    /// Gives all slices back. What was worked out for patterns stays.
+    pub fn clear(&mut self) {
+        for gpu in 0..self.gpus.len() {
+            let pattern = self.patterns.rows[self.gpus[gpu].pattern as usize].pattern;
+            self.gpus[gpu].first = NONE;
+            if let (Ok(number), false) = (u32::try_from(gpu), pattern.mode == Mode::Idle) {
+                self.turn(number, Pattern::idle(pattern.kind));
+            }
+        }
+        self.slices = Slices::default();
+        self.cursor = 0;
+        self.draw = Draw::new(self.policy.seed);
+    }
+
     /// Returns the number of GPUs.
     #[must_use]
     pub fn len(&self) -> usize {

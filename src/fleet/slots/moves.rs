@@ -96,7 +96,7 @@ impl Fleet {
                 if cleared || !seen.insert((self.pattern(gpu), choice.id, choice.mode, alike)) {
                     continue;
                 }
-                let plan = self.clear(choice, &blockers, budget, avoid);
+                let plan = self.make_way(choice, &blockers, budget, avoid);
                 best = plan.map_or(best.take(), |plan| plan.better(best.take()));
             }
         }
@@ -132,7 +132,7 @@ impl Fleet {
     }
 
     /// Clears a place for a request and settles the slices that were in its way.
-    fn clear(
+    fn make_way(
         &mut self,
         choice: Choice,
         blockers: &[(SliceId, Slice)],

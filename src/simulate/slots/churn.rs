@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::fleet::slots::{Draw, Fleet, Policy, SliceId};
+use crate::fleet::slots::{Draw, Fleet, Pair, Plan, Policy, SliceId};
 use crate::simulate::slots::Setup;
 use crate::simulate::slots::fill::{f_per_gpu, sizes};
 use crate::simulate::slots::outcome::{BySize, count, percent};
@@ -62,8 +62,9 @@ impl Ord for End {
 }
 
 /// A fleet in motion.
-struct Motion {
+struct Motion<'a> {
     fleet: Fleet,
+    table: Option<&'a Pair>,
     ends: BinaryHeap<Reverse<End>>,
     now: f64,
     used_gb: u64,
@@ -71,12 +72,12 @@ struct Motion {
     area: f64,
 }
 
-/// Runs one churn.
+/// Runs one churn: by the policy, or by an exact table of two GPUs.
 #[must_use]
-pub fn churn(setup: &Setup, policy: &Policy, drive: &Drive) -> Churn {
+pub fn churn(setup: &Setup, policy: &Policy, table: Option<&Pair>, drive: &Drive) -> Churn {
     let policy = Policy { seed: drive.seed, ..policy.clone() };
     let fleet = Fleet::new(&setup.catalog, policy, &setup.gpus);
-    let mut motion = Motion { fleet, ends: BinaryHeap::new(), now: 0.0, used_gb: 0, area: 0.0 };
+    let mut motion = Motion { fleet, table, ends: BinaryHeap::new(), now: 0.0, used_gb: 0, area: 0.0 };
     let mut draw = Draw::new(drive.seed);
     let weights = setup.catalog.weights();
     #[expect(clippy::cast_precision_loss, reason = "the GB of a fleet are exact")]
@@ -105,7 +106,7 @@ pub fn churn(setup: &Setup, policy: &Policy, drive: &Drive) -> Churn {
     run
 }
 
-impl Motion {
+impl Motion<'_> {
     /// Lets time pass, with the slices that end until then.
     fn advance(&mut self, to: f64) {
         while let Some(&Reverse(end)) = self.ends.peek().filter(|end| end.0.at <= to) {
@@ -131,8 +132,12 @@ impl Motion {
 
     /// Places a request if it can be done; moves count in `run`.
     fn ask(&mut self, size: u8, life: f64, moves: usize, run: &mut Churn) -> bool {
-        let placed = self.fleet.place(size).or_else(|| {
-            let plan = if moves == 0 { None } else { self.fleet.rescue(size, moves) }?;
+        let choice = match self.table {
+            Some(table) => table.choose(&self.fleet, size),
+            None => self.fleet.choose(size),
+        };
+        let placed = choice.map(|choice| self.fleet.take(choice)).or_else(|| {
+            let plan = self.rescue(size, moves)?;
             run.moves += plan.shifts.len() as u64;
             run.moved_gb += plan.shifts.iter().map(|shift| self.gb(shift.to.size)).sum::<u64>();
             Some(self.fleet.walk(&plan))
@@ -142,5 +147,13 @@ impl Motion {
         self.ends.push(Reverse(End { at: self.now + life, slice }));
         run.placed += 1;
         true
+    }
+
+    fn rescue(&mut self, size: u8, moves: usize) -> Option<Plan> {
+        match self.table {
+            _ if moves == 0 => None,
+            Some(table) => table.rescue(&mut self.fleet, size),
+            None => self.fleet.rescue(size, moves),
+        }
     }
 }

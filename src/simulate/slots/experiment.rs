@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::fleet::slots::Policy;
+use crate::fleet::slots::{Fleet, Pair, Policy};
 use crate::simulate::slots::churn::{Churn, Drive, churn};
-use crate::simulate::slots::fill::{Fill, fill};
+use crate::simulate::slots::fill::{Fill, refill};
 use crate::simulate::slots::outcome::{BySize, Refused, Spread};
 use crate::simulate::slots::{Setup, bounds};
 
@@ -59,7 +59,12 @@ pub struct Busy {
 /// Runs fills with the seeds `first..first + seeds`.
 #[must_use]
 pub fn filled(setup: &Setup, (name, policy): (&str, &Policy), first: u64, seeds: u64) -> Filled {
-    let runs: Vec<Fill> = (first..first + seeds).map(|seed| fill(setup, policy, seed, false)).collect();
+    let mut fleet = Fleet::new(&setup.catalog, policy.clone(), &setup.gpus);
+    let run = |seed| {
+        fleet.reseed(seed);
+        refill(setup, &mut fleet, seed, false)
+    };
+    let runs: Vec<Fill> = (first..first + seeds).map(run).collect();
     let spread = |value: &dyn Fn(&Fill) -> f64| Spread::of(&runs.iter().map(value).collect::<Vec<_>>());
     let sizes = add_up(runs.iter().map(|run| run.sizes.as_slice()));
     Filled {
@@ -79,10 +84,15 @@ pub fn filled(setup: &Setup, (name, policy): (&str, &Policy), first: u64, seeds:
 
 /// Runs churns with the seeds from the drive's on.
 #[must_use]
-pub fn busy(setup: &Setup, (name, policy): (&str, &Policy), drive: &Drive, seeds: u64) -> Busy {
+pub fn busy(
+    setup: &Setup,
+    (name, policy, table): (&str, &Policy, Option<&Pair>),
+    drive: &Drive,
+    seeds: u64,
+) -> Busy {
     let began = Instant::now();
     let drives = (drive.seed..drive.seed + seeds).map(|seed| Drive { seed, ..*drive });
-    let runs: Vec<Churn> = drives.map(|drive| churn(setup, policy, &drive)).collect();
+    let runs: Vec<Churn> = drives.map(|drive| churn(setup, policy, table, &drive)).collect();
     let elapsed = began.elapsed().as_secs_f64() * 1e9;
     let sizes = add_up(runs.iter().map(|run| run.sizes.as_slice()));
     let refused = |run: &Churn| Refused::of(&run.sizes).gb_percent;

@@ -24,7 +24,12 @@ pub(super) const MARKS: [u64; 3] = [100, 110, 130];
 #[must_use]
 pub fn fill(setup: &Setup, policy: &Policy, seed: u64, course: bool) -> Fill {
     let policy = Policy { seed, ..policy.clone() };
-    let mut fleet = Fleet::new(&setup.catalog, policy, &setup.gpus);
+    refill(setup, &mut Fleet::new(&setup.catalog, policy, &setup.gpus), seed, course)
+}
+
+/// Empties a fleet and fills it; what it worked out for its patterns stays.
+pub(super) fn refill(setup: &Setup, fleet: &mut Fleet, seed: u64, course: bool) -> Fill {
+    fleet.clear();
     let mut draw = Draw::new(seed);
     let weights = setup.catalog.weights();
     let (capacity, mut asked, mut given) = (setup.gb(), 0, 0);
@@ -45,7 +50,7 @@ pub fn fill(setup: &Setup, policy: &Policy, seed: u64, course: bool) -> Fill {
             }
         }
         if course {
-            run.course.push([percent(asked, capacity), percent(given, capacity), f_per_gpu(&fleet)]);
+            run.course.push([percent(asked, capacity), percent(given, capacity), f_per_gpu(fleet)]);
         }
     }
     run
