@@ -311,3 +311,22 @@ fn number(count: usize) -> f32 {
     let number = count as f32;
     number
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(size: &str, load: f64) -> f64 {
+        let catalog = Catalog::new(&["h100-80"], &[(size.to_owned(), 1)]).expect("a catalogue");
+        let demand = Demand { load, moves: 0, charge: 0.5, tolerance: 1e-4 };
+        Pair::new(&catalog, demand).expect("few states").refused_percent()
+    }
+
+    #[test]
+    fn one_size_is_refused_as_erlangs_formula_says() {
+        // 2 servers, 1 Erlang: 1/2 / (1 + 1 + 1/2).
+        assert!((refused("80", 0.5) - 20.0).abs() < 0.01);
+        // 4 servers, 4 Erlang: (256/24) / (1 + 4 + 8 + 64/6 + 256/24).
+        assert!((refused("40", 1.0) - 31.068).abs() < 0.01);
+    }
+}
