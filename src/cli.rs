@@ -20,6 +20,7 @@ mod queue;
 mod report;
 mod room;
 mod rules;
+mod simulate;
 mod span;
 mod start;
 mod status;
@@ -126,6 +127,8 @@ enum Command {
     Vfs(device::Vfs),
     #[command(subcommand)]
     Mdev(device::Mdev),
+    #[command(subcommand)]
+    Simulate(simulate::Command),
 }
 
 /// Runs `vgpuctl` on the process's arguments and environment.
@@ -174,6 +177,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Log(command) => command.run(&client, format),
         Command::Vfs(command) => command.run(&client, format),
         Command::Mdev(command) => command.run(&client, format),
+        Command::Simulate(command) => command.run(format),
     }
 }
 

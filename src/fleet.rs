@@ -4,3 +4,4 @@
 //! decides, so that what was measured is what a host would do.
 
 pub mod geometry;
+pub mod slots;

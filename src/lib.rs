@@ -34,6 +34,7 @@ pub mod placement;
 pub mod plan;
 pub mod profile;
 pub mod service;
+pub mod simulate;
 pub mod sysfs;
 pub mod uevent;
 pub mod vfio;

@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Pure tower: decides.
     ("profile", &["model"]),
     ("fleet", &[]),
+    ("simulate", &["fleet"]),
     ("placement", &["model", "profile"]),
     ("plan", &["model", "placement"]),
     ("domain_xml", &["model"]),
@@ -77,6 +78,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "inventory",
             "profile",
             "domain_xml",
+            "fleet",
+            "simulate",
             "interlock",
             "doctor",
             "wire",
