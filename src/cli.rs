@@ -13,6 +13,7 @@ mod history;
 mod indent;
 mod profile;
 mod report;
+mod simulate;
 mod span;
 mod start;
 mod status;
@@ -103,6 +104,8 @@ enum Command {
     Vfs(device::Vfs),
     #[command(subcommand)]
     Mdev(device::Mdev),
+    #[command(subcommand)]
+    Simulate(simulate::Command),
 }
 
 /// Runs `vgpuctl` on the process's arguments and environment.
@@ -143,6 +146,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Log(command) => command.run(&client, format),
         Command::Vfs(command) => command.run(&client, format),
         Command::Mdev(command) => command.run(&client, format),
+        Command::Simulate(command) => command.run(format),
     }
 }
 

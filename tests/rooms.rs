@@ -27,6 +27,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("placement", &["model", "profile"]),
     ("plan", &["model", "placement"]),
     ("domain_xml", &["model"]),
+    ("fleet", &["model"]),
+    // Experiments: the pure tower on workloads.
+    ("simulate", &["model", "fleet"]),
     // State tower: remembers.
     ("ledger", &["model", "failpoint"]),
     // The other daemon.
@@ -62,7 +65,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("service", &["model", "clock", "config", "uevent", "libvirt", "engine", "desk", "api"]),
     // Faces of the callers.
     ("client", &["model", "config", "wire"]),
-    ("cli", &["model", "clock", "config", "sysfs", "inventory", "profile", "wire", "client"]),
+    (
+        "cli",
+        &["model", "clock", "config", "sysfs", "inventory", "profile", "fleet", "simulate", "wire", "client"],
+    ),
     ("hook", &["model", "clock", "config", "domain_xml", "wire", "client"]),
 ];
 
@@ -76,6 +82,8 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("roxmltree", &["domain_xml", "libvirt"]),
     ("quick_xml", &["domain_xml"]),
+    ("microlp", &["simulate"]),
+    ("flate2", &["cli"]),
 ];
 
 /// Where `unsafe` may be written: modules by their path below `src/`.
