@@ -4,4 +4,5 @@
 //! decides, so that what was measured is what a host would do.
 
 pub mod geometry;
+pub mod shares;
 pub mod slots;

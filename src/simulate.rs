@@ -1,4 +1,6 @@
 //! Experiments that measure placement: the engine of `fleet` under workloads drawn from seeds or read from
 //! files, beside bounds that no placement can pass.
 
+pub mod bound;
+pub mod openb;
 pub mod slots;

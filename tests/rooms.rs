@@ -101,6 +101,8 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("roxmltree", &["domain_xml", "libvirt"]),
     ("quick_xml", &["domain_xml"]),
+    ("microlp", &["simulate"]),
+    ("flate2", &["cli"]),
 ];
 
 /// Where `unsafe` may be written: modules by their path below `src/`.

@@ -1,5 +1,6 @@
 //! `vgpuctl simulate`: placement measured by experiments, without the service and without a GPU.
 
+mod openb;
 mod slots;
 
 use clap::Subcommand;
@@ -13,12 +14,16 @@ use crate::wire::Refusal;
 /// The same command prints the same figures on every machine.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    Openb(openb::Openb),
+    Train(openb::Train),
     Slots(slots::Slots),
 }
 
 impl Command {
     pub(super) fn run(self, format: Format) -> Result<Report, Refusal> {
         match self {
+            Self::Openb(command) => command.run(format),
+            Self::Train(command) => command.run(format),
             Self::Slots(command) => command.run(format),
         }
     }
