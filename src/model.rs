@@ -17,6 +17,7 @@ mod size;
 mod snapshot;
 mod step;
 mod terms;
+mod vgpu;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
 pub use boot::{BootReport, BootStep, Progress, Restored};
@@ -36,3 +37,4 @@ pub use snapshot::{
 };
 pub use step::Step;
 pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};
+pub use vgpu::{VgpuSlot, VgpuType};

@@ -46,5 +46,9 @@ mod walk;
 mod saved;
 
 #[cfg(test)]
+#[path = "engine/vgpu.rs"]
+mod vgpu;
+
+#[cfg(test)]
 #[path = "engine/terms.rs"]
 mod terms;

@@ -67,6 +67,7 @@ fn read_vf(sysfs: &Sysfs, pf_dir: &str, index: u32, holders: &Holders) -> Option
         iommu_group,
         numa_node: numa_node(sysfs, &dir),
         holders: users,
+        vgpu: None,
     })
 }
 

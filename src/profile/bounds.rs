@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use crate::model::{AllocationId, Float, GpuId, Profile, ProfileName, Settled, Terms, Wish};
+use crate::model::{
+    AllocationId, Device, DeviceKind, Float, GpuId, Profile, ProfileName, Settled, Terms, Wish,
+};
 use crate::profile::{Fit, Match};
 
 /// Whether a saved image of the domain waits to be resumed: it needs the type it was saved with.
@@ -40,6 +42,15 @@ impl Vendor {
     }
 }
 
+/// Says that a place gives slices of another kind than the domain's XML has.
+fn other_kind(given: DeviceKind) -> String {
+    let (given, named) = match given {
+        DeviceKind::Mdev => ("mediated devices", "a VF"),
+        DeviceKind::Pci => ("VFs", "a mediated device"),
+    };
+    format!("gives {given}, and this allocation is {named}: detach it and attach it again to change that")
+}
+
 /// What binds one allocation. The default binds nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
@@ -51,6 +62,8 @@ pub struct Bounds {
     pub vendor: Option<Vendor>,
     /// Whether a saved image is why.
     pub image: SavedImage,
+    /// The kind of hostdev that the domain's XML has; it never becomes another.
+    pub kind: Option<DeviceKind>,
 }
 
 impl Bounds {
@@ -71,11 +84,18 @@ impl Bounds {
         });
         match (image, profile.float) {
             (SavedImage::Waits, _) | (SavedImage::None, Float::Parent) => {
-                Self { gpu, exact, vendor: None, image }
+                Self { gpu, exact, image, ..Self::default() }
             }
-            (SavedImage::None, Float::Type) => Self { gpu, exact: None, vendor, image },
+            (SavedImage::None, Float::Type) => Self { gpu, vendor, image, ..Self::default() },
             (SavedImage::None, Float::Vendor) => Self { gpu, ..Self::default() },
         }
+    }
+
+    /// Binds it to the kind of hostdev that names `device`.
+    #[must_use]
+    pub const fn for_device(mut self, device: Device) -> Self {
+        self.kind = Some(device.kind());
+        self
     }
 
     /// Returns whether nothing but the profile binds.
@@ -98,9 +118,14 @@ impl Bounds {
         if let Some(gpu) = self.gpu.as_ref().filter(|gpu| **gpu != matched.gpu.id) {
             return Some(format!("is not on GPU {gpu}, to which this allocation is pinned"));
         }
-        let (vendor, fit) = (self.vendor.as_ref()?, matched.fit.as_ref().ok()?);
+        let fit = matched.fit.as_ref().ok()?;
+        if self.kind.is_some_and(|kind| kind != fit.device_kind()) {
+            return Some(other_kind(fit.device_kind()));
+        }
+        let vendor = self.vendor.as_ref()?;
         let found = match fit {
             Fit::Type(offered) => Vendor::of_type(offered.id.as_str()),
+            Fit::Vgpu { vgpu_type, .. } => Vendor::of_type(vgpu_type.id.as_str()),
             Fit::Vfs(vfs) => Vendor::Pci(vfs.first()?.id.vendor),
         };
         (found != *vendor).then(|| format!("is of {found}, and the first start settled {vendor}"))

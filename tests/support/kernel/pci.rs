@@ -169,6 +169,11 @@ impl Kernel {
             if let Some(parent) = sriov.vf_parent.clone() {
                 self.register_parent(&dir, parent);
             }
+            if let Some(types) = sriov.vf_vgpu.clone() {
+                let group = self.functions[&address].group;
+                let vfio = self.register_vgpu(&address, &dir, group, types);
+                self.functions.get_mut(&address).expect("made above").vfio = Some(vfio);
+            }
         }
         self.tree.set(&format!("{pf_dir}/sriov_numvfs"), format!("{count}\n"));
     }
@@ -374,6 +379,7 @@ impl Kernel {
     /// Takes a function from its driver.
     pub(super) fn take(&mut self, address: &str) {
         self.let_go(address);
+        self.unregister_vgpu(address);
         let Some(function) = self.functions.get_mut(address) else { return };
         let (dir, group, vfio) = (function.dir.clone(), function.group, function.vfio.take());
         function.driver = None;
