@@ -8,6 +8,7 @@ pub mod helper;
 pub mod mdev;
 pub mod nvidia_vfio;
 pub mod sriov;
+pub mod xe;
 
 pub use error::{Act, Cause, StepError};
 

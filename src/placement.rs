@@ -198,7 +198,10 @@ pub fn device_kind(
     let best = all.iter().find_map(|offer| offer.matched.fit.as_ref().ok());
     let makes = |kind: BackendKind| snapshot.gpus.iter().any(|gpu| gpu.backend == kind);
     best.map_or_else(
-        || match makes(BackendKind::NvidiaVfio) && !makes(BackendKind::Mdev) && !profile.display {
+        || match (makes(BackendKind::NvidiaVfio) || makes(BackendKind::Xe))
+            && !makes(BackendKind::Mdev)
+            && !profile.display
+        {
             true => DeviceKind::Pci,
             false => DeviceKind::Mdev,
         },

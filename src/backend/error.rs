@@ -296,7 +296,7 @@ impl StepError {
             Self::Gone { act, .. } => vec![gone_hint(act)],
             Self::Held { holders, .. } => holders.iter().map(held_hint).collect(),
             Self::TooManyVfs { total, .. } => vec![format!("ask for {total} or fewer")],
-            Self::NoDriver { act, .. } => vec![driver_hint(act)],
+            Self::NoDriver { act, reason } => vec![driver_hint(act, reason)],
             Self::NotSo { .. } => vec!["the kernel log says why: dmesg".to_owned()],
             Self::Kernel { act, source } => vec![kernel_hint(act, source.errno())],
             Self::NoAnswer { .. } => vec!["the next look at the host shows what is so".to_owned()],
@@ -342,8 +342,16 @@ fn held_hint(holder: &Holder) -> String {
     }
 }
 
-fn driver_hint(act: &Act) -> String {
+fn driver_hint(act: &Act, reason: &str) -> String {
     match act {
+        Act::SetVfs { pf, count, .. } if reason.contains(super::sriov::NVIDIA) => {
+            let flag = if *count == 0 { "-d" } else { "-e" };
+            format!("with no process on the GPU: /usr/lib/nvidia/sriov-manage {flag} {pf}")
+        }
+        Act::SetVfs { .. } if reason.contains(super::sriov::GIM) => {
+            "write vf_num=N in /etc/gim_config, then, with no guest on any of its VFs: modprobe -r gim && modprobe gim"
+                .to_owned()
+        }
         Act::SetVfs { pf, .. } | Act::SetAutoprobe { pf } => {
             format!("bind {pf} to a driver that can make VFs (its sriov_configure is missing)")
         }

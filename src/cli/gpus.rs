@@ -89,6 +89,7 @@ fn head(gpu: &Gpu) -> String {
         BackendKind::None => "no slices",
         BackendKind::Mdev => "slices by mdev",
         BackendKind::NvidiaVfio => "slices by vGPU types of VFs",
+        BackendKind::Xe => "slices by SR-IOV with shares of memory",
         BackendKind::Sriov => "slices by SR-IOV",
     };
     format!(
@@ -210,7 +211,11 @@ fn slice_table(gpu: &Gpu, slices: &[&Slice], all: bool) -> String {
 /// Returns the id and driver of a VF.
 fn vf_kind(gpu: &Gpu, address: PciAddress) -> String {
     let vf = gpu.sriov.iter().flat_map(|sriov| &sriov.vfs).find(|vf| vf.address == address);
-    vf.map(|vf| format!("{} ({})", vf.id, vf.driver.as_deref().unwrap_or("no driver"))).unwrap_or_default()
+    vf.map(|vf| {
+        let share = vf.framebuffer.map(|size| format!(", {size}")).unwrap_or_default();
+        format!("{} ({}{share})", vf.id, vf.driver.as_deref().unwrap_or("no driver"))
+    })
+    .unwrap_or_default()
 }
 
 fn spaced(table: &Table) -> String {

@@ -267,7 +267,7 @@ fn found_vf(
     shown: &ShownHostdev,
     address: PciAddress,
 ) -> Result<Option<Found>, Refusal> {
-    let gives_out = |gpu: &Gpu| matches!(gpu.backend, BackendKind::Sriov | BackendKind::NvidiaVfio);
+    let gives_out = |gpu: &Gpu| gpu.backend.gives_bare_vfs() || gpu.backend == BackendKind::NvidiaVfio;
     let Some((gpu, vf)) = facts.snapshot.vf(address).filter(|(gpu, _)| gives_out(gpu)) else {
         return Ok(None);
     };

@@ -11,8 +11,8 @@ use super::look::{Seen, Touched};
 use crate::inventory::Definitions;
 use crate::ledger::Book;
 use crate::model::{
-    Allocation, AllocationId, BackendKind, BootId, Device, DomainUuid, Gpu, HookDevice, HostSnapshot,
-    PciAddress, Realized, Step,
+    Allocation, AllocationId, BootId, Device, DomainUuid, Gpu, HookDevice, HostSnapshot, PciAddress,
+    Realized, Step,
 };
 use crate::wire::{Drift, DriftKind};
 
@@ -169,7 +169,7 @@ fn vf_counts(facts: &Facts<'_>, snapshot: &HostSnapshot) -> Vec<Drift> {
 
 fn vf_drivers(facts: &Facts<'_>, snapshot: &HostSnapshot) -> Vec<Drift> {
     let mut found = Vec::new();
-    let given_out = |gpu: &Gpu| gpu.backend == BackendKind::Sriov;
+    let given_out = |gpu: &Gpu| gpu.backend.gives_bare_vfs();
     for (gpu, count) in managed(facts, snapshot).into_iter().filter(|(gpu, _)| given_out(gpu)) {
         let vfs = gpu.sriov.iter().filter(|sriov| sriov.enabled == count).flat_map(|sriov| &sriov.vfs);
         for vf in vfs.filter(|vf| !vf.vfio && !is_changing(facts.book, Device::Vf(vf.address))) {

@@ -10,7 +10,7 @@ use super::{Engine, OPERATION};
 use crate::clock;
 use crate::ledger::{Book, Change, LedgerError, Need, VfWish};
 use crate::model::{
-    Allocation, AllocationId, AllocationState, BackendKind, BootId, Device, DomainRef, HistoryEntry,
+    Allocation, AllocationId, AllocationState, BootId, Device, DomainRef, HistoryEntry,
     HostSnapshot, Kind, MdevTypeId, PciId, Pointing, Profile, ProfileName, Realized, Refusal, RunId, Settled,
     Terms, Wish,
 };
@@ -239,7 +239,7 @@ fn orphans(facts: &Facts<'_>, taken: &BTreeMap<&AllocationId, &Claim>, plan: &mu
 
 /// VFs that promises name are there because somebody set their number: it is remembered as it is.
 fn wishes(facts: &Facts<'_>, plan: &mut Plan) {
-    for gpu in facts.snapshot.gpus.iter().filter(|gpu| gpu.backend == BackendKind::Sriov) {
+    for gpu in facts.snapshot.gpus.iter().filter(|gpu| gpu.backend.gives_bare_vfs()) {
         let Some(sriov) = gpu.sriov.as_ref().filter(|sriov| sriov.enabled > 0) else { continue };
         let named = |address| plan.allocations.iter().any(|one| one.device == Device::Vf(address));
         if facts.book.wishes.contains_key(&gpu.id) || !sriov.vfs.iter().any(|vf| named(vf.address)) {

@@ -84,9 +84,7 @@ fn without_mdev_types(sysfs: &Sysfs, facts: &Facts<'_>) -> (BackendKind, String)
         return (BackendKind::NvidiaVfio, reason);
     }
     if sysfs.exists(&format!("{}/sriov_admin", facts.dir)) {
-        return none(
-            "VFs are provisioned in sriov_admin (Intel xe); this version does not drive it".to_owned(),
-        );
+        return (BackendKind::Xe, format!("has sriov_totalvfs {total}, and VFs have shares in sriov_admin"));
     }
     if facts.driver == Some("nvidia") {
         return none(format!(

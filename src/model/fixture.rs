@@ -71,6 +71,7 @@ pub(crate) fn vf(address: &str, id: &str) -> Vf {
         iommu_group: None,
         numa_node: None,
         holders: Vec::new(),
+        framebuffer: None,
         vgpu: None,
     }
 }

@@ -37,10 +37,23 @@ pub enum BackendKind {
     Mdev,
     /// VFs that become vGPUs by a type number, written into the VF's own file by NVIDIA's driver.
     NvidiaVfio,
+    /// VFs with a share of the GPU's memory each, provisioned by Intel's xe driver.
+    Xe,
     /// Plain SR-IOV virtual functions bound to a VFIO driver.
     Sriov,
     /// Nothing can be made; the reason says why.
     None,
+}
+
+impl BackendKind {
+    /// Returns whether a slice is a VF on its VFIO driver, and nothing is written into it.
+    #[must_use]
+    pub const fn gives_bare_vfs(self) -> bool {
+        match self {
+            Self::Sriov | Self::Xe => true,
+            Self::Mdev | Self::NvidiaVfio | Self::None => false,
+        }
+    }
 }
 
 impl fmt::Display for BackendKind {
@@ -48,6 +61,7 @@ impl fmt::Display for BackendKind {
         f.pad(match self {
             Self::Mdev => "mdev",
             Self::NvidiaVfio => "nvidia_vfio",
+            Self::Xe => "xe",
             Self::Sriov => "sriov",
             Self::None => "none",
         })
@@ -150,6 +164,9 @@ pub struct Vf {
     pub numa_node: Option<u32>,
     /// Who uses it now. Empty when nobody does, or when this reader may not look into other processes.
     pub holders: Vec<Holder>,
+    /// Its share of the GPU's memory, where the driver says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framebuffer: Option<Framebuffer>,
     /// Its vGPU types, where a vendor's driver makes slices by a type number on the VF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vgpu: Option<VgpuSlot>,

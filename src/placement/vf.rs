@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BackendKind, Device, Gpu, HostSnapshot, Kind, PciAddress, Profile, Vf, Wish};
+use crate::model::{Device, Gpu, HostSnapshot, Kind, PciAddress, Profile, Vf, Wish};
 use crate::placement::offer::{vf_is_free, vf_owner};
 use crate::placement::{Barred, Choice, NoPlacement, Owner, Owners, Passed, Want, refusal, vgpu};
 use crate::profile::{Bounds, Fit, candidates};
@@ -139,7 +139,7 @@ pub(super) fn take(
         if vf.id != id {
             return Err((Kind::Conflict, format!("is a {}, not the {id} that the profile asks for", vf.id)));
         }
-        if gpu.backend != BackendKind::Sriov {
+        if !gpu.backend.gives_bare_vfs() {
             return Err((Kind::Conflict, format!("is on {}, which does not give out VFs", gpu.name)));
         }
     }

@@ -82,7 +82,10 @@ impl Bounds {
             Wish::Vf(id) => Some(Vendor::Pci(id.vendor)),
             Wish::Framebuffer(_) => None,
         });
+        // What was settled of a VF with a share of memory is the vendor: its PCI id says nothing of the share.
+        let shares = settled.mdev_type.is_none() && matches!(profile.wish, Wish::Framebuffer(_));
         match (image, profile.float) {
+            (SavedImage::None, Float::Parent) if shares => Self { gpu, vendor, image, ..Self::default() },
             (SavedImage::Waits, _) | (SavedImage::None, Float::Parent) => {
                 Self { gpu, exact, image, ..Self::default() }
             }

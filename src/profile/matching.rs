@@ -84,8 +84,42 @@ pub fn candidates<'a>(profile: &Profile, snapshot: &'a HostSnapshot) -> Vec<Matc
 fn type_matches<'a>(gpu: &'a Gpu, profile: &Profile, wish: &Wish) -> Vec<Match<'a>> {
     match gpu.backend {
         BackendKind::NvidiaVfio => vec![vgpu::vgpu_match(gpu, profile)],
+        BackendKind::Xe => vec![share_match(gpu, profile)],
         BackendKind::Mdev | BackendKind::Sriov | BackendKind::None => mdev_matches(gpu, wish),
     }
+}
+
+/// Matches a wish against a PF whose VFs have shares of its memory.
+fn share_match<'a>(gpu: &'a Gpu, profile: &Profile) -> Match<'a> {
+    let fit = match &profile.wish {
+        _ if profile.display => {
+            Err("gives VFs, and display is for the hostdev of a mediated device".to_owned())
+        }
+        Wish::Framebuffer(least) => vfs_with(gpu, *least),
+        Wish::Type(_) | Wish::Vf(_) => Err("has no types: ask for a framebuffer or for a VF".to_owned()),
+    };
+    Match { gpu, parent: &gpu.name, mdev_parent: None, fit: fit.map(Fit::Vfs) }
+}
+
+/// The VFs with the smallest share that is enough.
+fn vfs_with(gpu: &Gpu, least: Framebuffer) -> Result<Vec<&Vf>, String> {
+    let vfs = || gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
+    let share = vfs().filter_map(|vf| vf.framebuffer).filter(|size| *size >= least).min();
+    if let Some(share) = share {
+        let mut found: Vec<&Vf> = vfs().filter(|vf| vf.framebuffer == Some(share)).collect();
+        found.sort_by_key(|vf| vf.address);
+        return Ok(found);
+    }
+    let total = gpu.sriov.as_ref().map_or(0, |sriov| sriov.total);
+    Err(match vfs().filter_map(|vf| vf.framebuffer).max() {
+        Some(most) => {
+            format!("its VFs have {most} each: fewer of them have more (vgpuctl vfs set {} N)", gpu.name)
+        }
+        None if vfs().next().is_none() => {
+            format!("has 0 of {total} VFs enabled: `vgpuctl vfs set {} N` makes them", gpu.name)
+        }
+        None => "its VFs have no memory of their own".to_owned(),
+    })
 }
 
 fn mdev_matches<'a>(gpu: &'a Gpu, wish: &Wish) -> Vec<Match<'a>> {
@@ -164,7 +198,7 @@ fn vfs_of(gpu: &Gpu, id: PciId) -> Result<Vec<&Vf>, String> {
     let Some(sriov) = &gpu.sriov else {
         return Err("has no SR-IOV".to_owned());
     };
-    if gpu.backend != BackendKind::Sriov {
+    if !gpu.backend.gives_bare_vfs() {
         return Err(format!("does not give out VFs: {}", one_line(&gpu.backend_reason, 200)));
     }
     let mut vfs: Vec<&Vf> = sriov.vfs.iter().filter(|vf| vf.id == id).collect();

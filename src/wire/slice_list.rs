@@ -24,7 +24,7 @@ pub fn slices(snapshot: &HostSnapshot, owner: impl Fn(Device) -> Owner) -> Vec<S
 }
 
 fn gives_vfs(gpu: &Gpu) -> bool {
-    matches!(gpu.backend, BackendKind::Sriov | BackendKind::NvidiaVfio)
+    gpu.backend.gives_bare_vfs() || gpu.backend == BackendKind::NvidiaVfio
 }
 
 fn vf_slices(gpu: &Gpu, owner: &impl Fn(Device) -> Owner) -> Vec<Slice> {

@@ -107,6 +107,16 @@ impl HostSpec {
         host
     }
 
+    /// A discrete GPU of Intel's with 24 GiB for VFs, as its xe driver shows it (one VF behind the PF, step 1).
+    pub(crate) fn xe() -> Self {
+        let mut gpu = igb("0000:03:00.0", "pci0000:00/0000:00:02.0");
+        (gpu.class, gpu.id, gpu.driver) = (0x03_0000, (0x8086, 0xe211), Some("xe".to_owned()));
+        let sriov = gpu.sriov.as_mut().expect("a PF");
+        (sriov.total, sriov.offset, sriov.stride, sriov.vf_device) = (12, 1, 1, 0xe211);
+        (sriov.vf_driver, sriov.vf_net, sriov.vram) = (Some("xe".to_owned()), false, Some(24 << 30));
+        Self { drivers: drivers(&[("xe", false), ("vfio-pci", true)]), pci: vec![gpu], ..Self::default() }
+    }
+
     /// The second GPU of [`HostSpec::vgpu_vfs`] beside one whose VFs are mdev parents.
     pub(crate) fn both_ways() -> Self {
         let mut host = Self::dual_gpu();
@@ -153,6 +163,7 @@ fn igb(address: &str, bridge: &str) -> PciSpec {
             makes: None,
             vf_parent: None,
             vf_vgpu: None,
+            vram: None,
         }),
         parent: None,
     }
@@ -181,6 +192,7 @@ fn gpu(address: &str, bridge: &str, pool: usize) -> PciSpec {
             makes: None,
             vf_parent: Some(parent),
             vf_vgpu: None,
+            vram: None,
         }),
         parent: None,
     }
