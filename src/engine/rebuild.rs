@@ -10,9 +10,8 @@ use super::{Engine, OPERATION};
 use crate::clock;
 use crate::ledger::{Book, Change, LedgerError, Need, VfWish};
 use crate::model::{
-    Allocation, AllocationId, AllocationState, BootId, Device, DomainRef, HistoryEntry,
-    HostSnapshot, Kind, MdevTypeId, PciId, Pointing, Profile, ProfileName, Realized, Refusal, RunId, Settled,
-    Terms, Wish,
+    Allocation, AllocationId, AllocationState, BootId, Device, DomainRef, HistoryEntry, HostSnapshot, Kind,
+    MdevTypeId, PciId, Pointing, Profile, ProfileName, Realized, Refusal, RunId, Settled, Terms, Wish,
 };
 use crate::profile;
 use crate::wire;
