@@ -6,7 +6,9 @@
 mod error;
 pub mod helper;
 pub mod mdev;
+pub mod nvidia_vfio;
 pub mod sriov;
+pub mod xe;
 
 pub use error::{Act, Cause, StepError};
 
@@ -26,6 +28,7 @@ pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
         Step::RemoveMdev { uuid } => mdev::remove(sysfs, *uuid),
         Step::SetVfs { pf, count, .. } => sriov::set_vfs(sysfs, *pf, *count),
         Step::SetAutoprobe { pf, on } => sriov::set_autoprobe(sysfs, *pf, *on),
+        Step::SetVgpuType { vf, vgpu_type, .. } => nvidia_vfio::set_type(sysfs, *vf, vgpu_type.as_ref()),
         Step::BindVf { vf } => sriov::bind_vf(sysfs, *vf),
     }
 }
@@ -36,6 +39,8 @@ pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
 pub const fn may_block(step: &Step) -> bool {
     match step {
         Step::CreateMdev { .. } | Step::SetAutoprobe { .. } => false,
+        // Taking a vGPU from a guest is refused, not waited for; but no source promises that.
+        Step::SetVgpuType { vgpu_type, .. } => vgpu_type.is_none(),
         Step::RemoveMdev { .. } | Step::SetVfs { .. } | Step::BindVf { .. } => true,
     }
 }

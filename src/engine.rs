@@ -193,7 +193,8 @@ impl Engine {
         let boot = boot::Boot::new(ledger.book().boot_report.clone(), &boot_id);
         let templates = Templates::load(&paths.template_dirs())?;
         let options = ScanOptions { include: config.devices.include.clone() };
-        let scanner = Scanner::start(sysfs.clone(), options).map_err(OpenError::Thread)?;
+        let types = publish::Types::new(paths);
+        let scanner = Scanner::start(sysfs.clone(), options, types).map_err(OpenError::Thread)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 paths: paths.clone(),

@@ -5,20 +5,22 @@
 //! that is stuck in the kernel cannot stop a reading.
 
 mod device;
+mod known;
 mod mdevctl;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::mdev::{MdevsByParent, TypeFacts, scan_devices, scan_parent};
-use crate::backend::sriov;
+use crate::backend::{nvidia_vfio, sriov};
 use crate::model::{
     DeviceName, Gpu, GpuId, HostSnapshot, Kind, MdevParent, PciAddress, PciFacts, PciId, Refusal,
-    ScanProblem, Sriov,
+    ScanProblem, Sriov, VgpuType,
 };
 use crate::sysfs::Sysfs;
 use crate::vfio::Holders;
 
+pub use known::KnownTypes;
 pub use mdevctl::{Definitions, MdevDefinition};
 
 const PCI_DEVICES: &str = "sys/bus/pci/devices";
@@ -59,6 +61,8 @@ struct Scan<'a> {
     /// Directories of mdev parents that no device has claimed yet.
     unclaimed: BTreeSet<String>,
     problems: Vec<ScanProblem>,
+    /// Names of vGPU types seen before; read when a GPU has such types.
+    known: Option<KnownTypes>,
 }
 
 impl<'a> Scan<'a> {
@@ -68,7 +72,7 @@ impl<'a> Scan<'a> {
         let mdevs = scan_devices(sysfs, &holders, &mut texts);
         let problems = texts.into_iter().map(|text| ScanProblem { device: None, text }).collect();
         let unclaimed = find_parents(sysfs, &mdevs);
-        Self { sysfs, options, holders, mdevs, unclaimed, problems }
+        Self { sysfs, options, holders, mdevs, unclaimed, problems, known: None }
     }
 
     /// Reads the PCI functions that are shown. VFs belong to their PF.
@@ -105,9 +109,31 @@ impl<'a> Scan<'a> {
             self.problems.push(ScanProblem { device: name.parse().ok(), text });
             return None;
         };
-        let sriov = sriov::scan(self.sysfs, &dir, pci.id.vendor, &self.holders);
+        let mut sriov = sriov::scan(self.sysfs, &dir, pci.id.vendor, &self.holders);
         let parents = self.parents_of(&dir, sriov.as_ref());
-        self.gpu(&dir, device::pci_identity(&pci), Some(pci), sriov, parents)
+        let vgpu_types = sriov.as_mut().map(|sriov| self.vgpu_types(pci.id, sriov)).unwrap_or_default();
+        let mut gpu = self.gpu(&dir, device::pci_identity(&pci), Some(pci), sriov, parents)?;
+        gpu.vgpu_types = vgpu_types;
+        Some(gpu)
+    }
+
+    /// Reads the vGPU types of a PF's VFs. A driver makes them of all its VFs or of none, so the first VF tells.
+    fn vgpu_types(&mut self, id: PciId, sriov: &mut Sriov) -> Vec<VgpuType> {
+        let first = sriov.vfs.first().map(|vf| vf.address);
+        if first.is_none_or(|vf| nvidia_vfio::scan_vf(self.sysfs, vf).is_none()) {
+            return Vec::new();
+        }
+        let mut offered: Vec<VgpuType> = Vec::new();
+        for vf in &mut sriov.vfs {
+            let Some((slot, types)) = nvidia_vfio::scan_vf(self.sysfs, vf.address) else { continue };
+            vf.vgpu = Some(slot);
+            if offered.len() < types.len() {
+                offered = types;
+            }
+        }
+        let running = sriov.vfs.iter().filter_map(|vf| vf.vgpu_type()?.vgpu_number()).collect();
+        let known = self.known.get_or_insert_with(|| KnownTypes::read(self.sysfs));
+        known.types_of(id, offered, &running)
     }
 
     /// A function that offers types itself, or whose VFs do.
@@ -203,6 +229,7 @@ impl<'a> Scan<'a> {
             backend_reason,
             sriov,
             parents,
+            vgpu_types: Vec::new(),
         })
     }
 

@@ -25,6 +25,7 @@ mod step;
 mod terms;
 mod usage;
 mod version;
+mod vgpu;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
 pub use boot::{BootReport, BootStep, Progress, Restored};
@@ -51,6 +52,7 @@ pub use snapshot::{
 pub use step::Step;
 pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};
 pub use usage::{
-    Busy, GpuState, MigMode, Placements, SchedulerPolicy, SchedulerState, SizeMode, VgpuType, VgpuUse,
+    Busy, GpuState, MigMode, NvmlType, Placements, SchedulerPolicy, SchedulerState, SizeMode, VgpuUse,
 };
 pub use version::{LibvirtVersion, NoVersion};
+pub use vgpu::{VgpuSlot, VgpuType};

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GpuState, PciAddress, Placements, SchedulerPolicy, SizeMode, VgpuType};
+use crate::model::{GpuState, NvmlType, PciAddress, Placements, SchedulerPolicy, SizeMode};
 
 pub use error::{Fault, NvmlError};
 #[cfg(feature = "nvml")]
@@ -132,7 +132,7 @@ impl Nvml {
     ///
     /// # Errors
     /// See [`NvmlError`].
-    pub fn types(&self, gpu: PciAddress) -> Result<Vec<VgpuType>, NvmlError> {
+    pub fn types(&self, gpu: PciAddress) -> Result<Vec<NvmlType>, NvmlError> {
         self.worker.call("read the vGPU types through NVML", ANSWER, move |session| session.types(gpu))
     }
 

@@ -17,6 +17,7 @@ mod resume;
 mod room;
 mod usage;
 mod vf;
+mod vgpu;
 mod weigh;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +36,8 @@ pub use vf::{Must, Naming, choose_vf};
 pub use weigh::weigh;
 
 use crate::model::{
-    AllocationId, Candidate, Device, DeviceName, GpuId, HostSnapshot, Kind, MdevTypeId, MdevUuid, PciId,
-    Profile, Wish,
+    AllocationId, BackendKind, Candidate, Device, DeviceKind, DeviceName, GpuId, HostSnapshot, Kind,
+    MdevTypeId, MdevUuid, PciId, Profile, Wish,
 };
 use crate::placement::matching::{Accepted, Choosy, Seats};
 use crate::placement::offer::{Offer, offers};
@@ -66,7 +67,7 @@ pub struct Choice {
     pub gpu: GpuId,
     /// The mdev parent, or the PF of a VF.
     pub parent: DeviceName,
-    /// The type of an mdev.
+    /// The type of an mdev, or the vGPU type of a VF.
     pub mdev_type: Option<MdevTypeId>,
     /// The id of a VF.
     pub vf_id: Option<PciId>,
@@ -170,9 +171,9 @@ fn check_devices(wants: &[Want], snapshot: &HostSnapshot, owners: &Owners) -> Re
         let fault = match (device, &want.profile.wish) {
             _ if !seen.insert(device) => Some("is wanted twice in one request".to_owned()),
             (Device::Mdev(_), Wish::Vf(_)) => Some(other_kind(want, "a mediated device")),
-            (Device::Vf(_), Wish::Type(_) | Wish::Framebuffer(_)) => Some(other_kind(want, "a VF")),
             (Device::Mdev(uuid), _) => existing(uuid, snapshot, owners),
-            (Device::Vf(_), Wish::Vf(_)) => None,
+            // Whether its GPU makes what is asked for is seen when it is taken.
+            (Device::Vf(_), _) => None,
         };
         wrong.extend(fault.map(|text| Passed { place: device.to_string(), text }));
     }
@@ -192,6 +193,34 @@ fn existing(uuid: MdevUuid, snapshot: &HostSnapshot, owners: &Owners) -> Option<
     let (_, parent, mdev) = snapshot.mdev(uuid)?;
     let whose = offer::mdev_owner(mdev, owners);
     Some(format!("exists already on {} as {}, made by {whose}", parent.name, mdev.mdev_type))
+}
+
+/// Returns with which kind of hostdev a new allocation of this profile is served best: that of the place where a
+/// slice would be made now, else of one that could make it at another time. It stays so for the allocation.
+#[must_use]
+pub fn device_kind(
+    profile: &Profile,
+    snapshot: &HostSnapshot,
+    owners: &Owners,
+    barred: &[Barred],
+) -> DeviceKind {
+    if let Some(kind) = profile.wish.device_kind() {
+        return kind;
+    }
+    let mut all = offers(profile, &Bounds::default(), snapshot, owners, barred);
+    all.sort_by(Offer::best_first);
+    let best = all.iter().find_map(|offer| offer.matched.fit.as_ref().ok());
+    let makes = |kind: BackendKind| snapshot.gpus.iter().any(|gpu| gpu.backend == kind);
+    best.map_or_else(
+        || match (makes(BackendKind::NvidiaVfio) || makes(BackendKind::Xe))
+            && !makes(BackendKind::Mdev)
+            && !profile.display
+        {
+            true => DeviceKind::Pci,
+            false => DeviceKind::Mdev,
+        },
+        |fit| fit.device_kind(),
+    )
 }
 
 /// Says what each parent could give a profile within `bounds` now, best first: the first one is where a

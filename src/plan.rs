@@ -10,8 +10,11 @@ pub fn step(choice: &Choice) -> Option<Step> {
         (Device::Mdev(uuid), Some(mdev_type)) => {
             Some(Step::CreateMdev { parent: choice.parent.clone(), mdev_type: mdev_type.clone(), uuid })
         }
-        (Device::Vf(vf), _) if choice.bind => Some(Step::BindVf { vf }),
-        (Device::Mdev(_), None) | (Device::Vf(_), _) => None,
+        (Device::Vf(vf), Some(vgpu_type)) => {
+            Some(Step::SetVgpuType { vf, vgpu_type: Some(vgpu_type.clone()), before: None })
+        }
+        (Device::Vf(vf), None) if choice.bind => Some(Step::BindVf { vf }),
+        (Device::Mdev(_) | Device::Vf(_), None) => None,
     }
 }
 

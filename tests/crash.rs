@@ -15,6 +15,10 @@ mod support;
 #[path = "crash/foreign.rs"]
 mod foreign;
 
+#[cfg(test)]
+#[path = "crash/vgpu.rs"]
+mod vgpu;
+
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

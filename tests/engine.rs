@@ -46,6 +46,14 @@ mod walk;
 mod saved;
 
 #[cfg(test)]
+#[path = "engine/xe.rs"]
+mod xe;
+
+#[cfg(test)]
+#[path = "engine/vgpu.rs"]
+mod vgpu;
+
+#[cfg(test)]
 #[path = "engine/terms.rs"]
 mod terms;
 

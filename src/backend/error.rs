@@ -63,6 +63,13 @@ pub enum Act {
         /// Of this PF.
         pf: PciAddress,
     },
+    /// Making a vGPU on a VF, or taking it away.
+    SetVgpuType {
+        /// The VF.
+        vf: PciAddress,
+        /// The type; `None` takes the vGPU away.
+        vgpu_type: Option<MdevTypeId>,
+    },
     /// Giving a VF to its VFIO driver.
     Bind {
         /// The VF.
@@ -81,6 +88,10 @@ impl fmt::Display for Act {
             Self::Remove { uuid } => write!(f, "remove mdev {uuid}"),
             Self::SetVfs { pf, count } => write!(f, "set the VFs of {pf} to {count}"),
             Self::SetAutoprobe { pf } => write!(f, "change the driver probing of new VFs of {pf}"),
+            Self::SetVgpuType { vf, vgpu_type: Some(vgpu_type) } => {
+                write!(f, "make vGPU {vgpu_type} on VF {vf}")
+            }
+            Self::SetVgpuType { vf, vgpu_type: None } => write!(f, "take the vGPU from VF {vf}"),
             Self::Bind { vf, driver } => write!(f, "bind VF {vf} to {driver}"),
         }
     }
@@ -107,6 +118,26 @@ pub enum StepError {
         mdev_type: MdevTypeId,
         /// The kernel's answer.
         source: Cause,
+    },
+    /// The GPU runs vGPUs of one framebuffer size, and the type has another.
+    #[error("the GPU of {vf} makes no {vgpu_type} now: {running}")]
+    OtherSize {
+        /// The VF.
+        vf: PciAddress,
+        /// The type that was asked for.
+        vgpu_type: MdevTypeId,
+        /// What runs there, as a clause.
+        running: String,
+        /// The kernel's answer.
+        source: Cause,
+    },
+    /// The VF is a vGPU already, and not one of ours.
+    #[error("VF {vf} is a vGPU of type {found} already")]
+    HasType {
+        /// The VF.
+        vf: PciAddress,
+        /// The type it has.
+        found: MdevTypeId,
     },
     /// The device, parent, type or PF is not there.
     #[error("cannot {act}: {what} does not exist")]
@@ -193,8 +224,8 @@ impl StepError {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::CutShort { cause, .. } => cause.kind(),
-            Self::Exists { .. } => Kind::Conflict,
-            Self::NoRoom { .. } => Kind::NoCapacity,
+            Self::Exists { .. } | Self::HasType { .. } => Kind::Conflict,
+            Self::NoRoom { .. } | Self::OtherSize { .. } => Kind::NoCapacity,
             Self::Gone { .. } => Kind::NotFound,
             Self::Held { .. } => Kind::Busy,
             Self::TooManyVfs { .. } => Kind::Usage,
@@ -209,10 +240,12 @@ impl StepError {
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::CutShort { cause, .. } => cause.errno(),
-            Self::Exists { source, .. } | Self::NoRoom { source, .. } | Self::Kernel { source, .. } => {
-                source.errno()
-            }
+            Self::Exists { source, .. }
+            | Self::NoRoom { source, .. }
+            | Self::OtherSize { source, .. }
+            | Self::Kernel { source, .. } => source.errno(),
             Self::Gone { .. }
+            | Self::HasType { .. }
             | Self::Held { .. }
             | Self::TooManyVfs { .. }
             | Self::NoDriver { .. }
@@ -229,6 +262,8 @@ impl StepError {
             Self::NoRoom { .. } => true,
             Self::Kernel { act: Act::Create { .. }, source } => source.errno() == Some(Errno::EIO),
             Self::Gone { act, .. } => matches!(act, Act::Create { .. }),
+            // Which VF it is was settled by the domain's XML.
+            Self::OtherSize { .. } | Self::HasType { .. } => false,
             Self::Kernel { .. }
             | Self::Exists { .. }
             | Self::Held { .. }
@@ -251,10 +286,17 @@ impl StepError {
             Self::NoRoom { parent, .. } => vec![format!(
                 "types of one parent share its resources: remove an mdev on {parent} or choose a smaller type"
             )],
+            Self::OtherSize { .. } => vec![
+                "a GPU in equal-size mode makes one framebuffer size at a time: take a type of that size, another GPU, or, while it has no vGPU, mixed-size mode"
+                    .to_owned(),
+            ],
+            Self::HasType { vf, .. } => vec![format!(
+                "whoever made it takes it away: echo 0 > /sys/bus/pci/devices/{vf}/nvidia/current_vgpu_type; vgpuctl adopt makes it vgpud's"
+            )],
             Self::Gone { act, .. } => vec![gone_hint(act)],
             Self::Held { holders, .. } => holders.iter().map(held_hint).collect(),
             Self::TooManyVfs { total, .. } => vec![format!("ask for {total} or fewer")],
-            Self::NoDriver { act, .. } => vec![driver_hint(act)],
+            Self::NoDriver { act, reason } => vec![driver_hint(act, reason)],
             Self::NotSo { .. } => vec!["the kernel log says why: dmesg".to_owned()],
             Self::Kernel { act, source } => vec![kernel_hint(act, source.errno())],
             Self::NoAnswer { .. } => vec!["the next look at the host shows what is so".to_owned()],
@@ -282,6 +324,10 @@ fn gone_hint(act: &Act) -> String {
         Act::SetVfs { .. } | Act::SetAutoprobe { .. } => {
             "vgpuctl gpus lists the PFs that exist now".to_owned()
         }
+        Act::SetVgpuType { .. } => {
+            "VFs go with their PF's driver and with each change of their number: vgpuctl gpus lists those that exist"
+                .to_owned()
+        }
         Act::Bind { .. } => {
             "the VF went away with its PF's VF count: vgpuctl vfs set makes it again".to_owned()
         }
@@ -296,10 +342,22 @@ fn held_hint(holder: &Holder) -> String {
     }
 }
 
-fn driver_hint(act: &Act) -> String {
+fn driver_hint(act: &Act, reason: &str) -> String {
     match act {
+        Act::SetVfs { pf, count, .. } if reason.contains(super::sriov::NVIDIA) => {
+            let flag = if *count == 0 { "-d" } else { "-e" };
+            format!("with no process on the GPU: /usr/lib/nvidia/sriov-manage {flag} {pf}")
+        }
+        Act::SetVfs { .. } if reason.contains(super::sriov::GIM) => {
+            "write vf_num=N in /etc/gim_config, then, with no guest on any of its VFs: modprobe -r gim && modprobe gim"
+                .to_owned()
+        }
         Act::SetVfs { pf, .. } | Act::SetAutoprobe { pf } => {
             format!("bind {pf} to a driver that can make VFs (its sriov_configure is missing)")
+        }
+        Act::SetVgpuType { .. } => {
+            "VFs that take vGPU types stay on driver nvidia; after another driver had one, only making all VFs anew brings it back: sriov-manage -d, then -e"
+                .to_owned()
         }
         Act::Bind { driver, .. } => format!("load it: modprobe {driver}"),
         Act::Create { parent, .. } => format!("load the vGPU driver of {parent}"),
@@ -311,6 +369,10 @@ fn driver_hint(act: &Act) -> String {
 /// drivers/vfio/mdev, drivers/pci/iov.c, drivers/pci/pci-sysfs.c, drivers/base/bus.c.
 fn kernel_hint(act: &Act, errno: Option<Errno>) -> String {
     match (act, errno) {
+        (Act::SetVgpuType { .. }, _) => {
+            "NVIDIA's driver refused; the kernel log says why in its lines of NVRM: dmesg, and journalctl -b -u nvidia-vgpu-mgr"
+                .to_owned()
+        }
         (_, Some(Errno::EACCES | Errno::EPERM)) => {
             "the service must run as root, and a vendor's driver can refuse with the same number: the kernel log tells"
                 .to_owned()

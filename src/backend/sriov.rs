@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use crate::backend::error::{Act, StepError};
 use crate::backend::mdev::{hold_free, iommu_group};
+use crate::backend::xe;
 use crate::model::{Holder, PciAddress, PciId, Sriov, Vf};
 use crate::sysfs::{Sysfs, wait_until};
 use crate::vfio::{BindError, GroupGuard, Holders, bind, choose_driver};
@@ -17,6 +18,11 @@ use crate::vfio::{BindError, GroupGuard, Holders, bind, choose_driver};
 const LINKS_LIMIT: Duration = Duration::from_secs(3);
 /// How long udev or devtmpfs may take to make the node of a bound VF.
 const NODE_LIMIT: Duration = Duration::from_secs(2);
+
+/// NVIDIA's driver: its VFs stay on it.
+pub(super) const NVIDIA: &str = "nvidia";
+/// AMD's SR-IOV driver for PFs (amd/MxGPU-Virtualization, gim_shim).
+pub(super) const GIM: &str = "gim";
 
 /// Reads the SR-IOV state of the function in `dir`; `None` when it is no PF. Never reads
 /// `sriov_numvfs`, which takes the device lock and so could wait behind a stuck change.
@@ -67,6 +73,8 @@ fn read_vf(sysfs: &Sysfs, pf_dir: &str, index: u32, holders: &Holders) -> Option
         iommu_group,
         numa_node: numa_node(sysfs, &dir),
         holders: users,
+        framebuffer: xe::vram_of(sysfs, pf_dir, index),
+        vgpu: None,
     })
 }
 
@@ -133,7 +141,8 @@ pub fn set_vfs(sysfs: &Sysfs, pf: PciAddress, count: u32) -> Result<(), StepErro
     if enabled.len() != count as usize {
         change_count(sysfs, &dir, &act, &enabled, count)?;
     }
-    for index in vf_links(sysfs, &dir) {
+    let bare = sysfs.link_name(&format!("{dir}/driver")).as_deref() != Some(NVIDIA);
+    for index in vf_links(sysfs, &dir).into_iter().filter(|_| bare) {
         if let Some(vf) = vf_address(sysfs, &dir, index) {
             bind_vf(sysfs, vf)?;
         }
@@ -189,6 +198,7 @@ fn change_count(sysfs: &Sysfs, dir: &str, act: &Act, enabled: &[u32], count: u32
     }
     let kernel =
         |error: crate::sysfs::SysfsError| StepError::Kernel { act: act.clone(), source: error.into() };
+    refuse_own_ways(sysfs, dir, act)?;
     let autoprobe = format!("{dir}/sriov_drivers_autoprobe");
     if count > 0 && sysfs.exists(&autoprobe) {
         sysfs.write(&autoprobe, "0").map_err(kernel)?;
@@ -205,6 +215,16 @@ fn change_count(sysfs: &Sysfs, dir: &str, act: &Act, enabled: &[u32], count: u32
         wait_for_links(sysfs, dir, count);
     }
     Ok(())
+}
+
+/// Refuses PFs whose driver has another way to make VFs than `sriov_numvfs`, before anything changes.
+fn refuse_own_ways(sysfs: &Sysfs, dir: &str, act: &Act) -> Result<(), StepError> {
+    let reason = match sysfs.link_name(&format!("{dir}/driver")).as_deref() {
+        Some(NVIDIA) => "driver nvidia makes VFs only through its own script, sriov-manage",
+        Some(GIM) => "driver gim makes its VFs when it is loaded, and never changes their number",
+        _ => return Ok(()),
+    };
+    Err(StepError::NoDriver { act: act.clone(), reason: reason.to_owned() })
 }
 
 /// The old VFs are gone and the new ones were refused: the old count is written once more. Returns what to

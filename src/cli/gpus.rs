@@ -11,7 +11,7 @@ use crate::cli::report::{Format, Report};
 use crate::cli::table::{Table, printable};
 use crate::client::{Client, ClientError};
 use crate::config::Paths;
-use crate::model::{BackendKind, Device, Gpu, Link, MdevTypeId, PciAddress};
+use crate::model::{BackendKind, Device, Gpu, Link, MdevTypeId, PciAddress, VgpuSlot};
 use crate::wire::{Gpus as Answer, Owner, Refusal, Slice};
 
 /// Show the GPUs, what can be made on them, and whose slices exist
@@ -21,7 +21,8 @@ use crate::wire::{Gpus as Answer, Owner, Refusal, Slice};
 /// which nothing can be made is listed with the reason.
 ///
 /// AVAILABLE adds up the parents of a GPU, of which an SR-IOV GPU has one a VF. The types of one
-/// GPU share its memory: making one lowers the others.
+/// GPU share its memory: making one lowers the others. Where VFs take vGPU types by number, ON VFS
+/// counts the VFs on which a type can be made now, not how often all of them can have it.
 ///
 /// Slices are owned by an allocation, foreign (made by somebody else, in parentheses who where it can
 /// be told: counted, never touched), free, or unknown (--direct).
@@ -56,7 +57,7 @@ fn render(answer: &Answer, all: bool) -> String {
         .iter()
         .map(|gpu| {
             let slices: Vec<&Slice> = answer.slices.iter().filter(|slice| slice.gpu == gpu.id).collect();
-            [head(gpu), types(gpu, &slices, all), slice_table(gpu, &slices, all)].concat()
+            [head(gpu), types(gpu, &slices, all), vgpu_types(gpu), slice_table(gpu, &slices, all)].concat()
         })
         .collect();
     if blocks.is_empty() {
@@ -87,6 +88,8 @@ fn head(gpu: &Gpu) -> String {
     let backend = match gpu.backend {
         BackendKind::None => "no slices",
         BackendKind::Mdev => "slices by mdev",
+        BackendKind::NvidiaVfio => "slices by vGPU types of VFs",
+        BackendKind::Xe => "slices by SR-IOV with shares of memory",
         BackendKind::Sriov => "slices by SR-IOV",
     };
     format!(
@@ -153,6 +156,20 @@ fn types(gpu: &Gpu, slices: &[&Slice], all: bool) -> String {
     spaced(&table)
 }
 
+/// Writes the types that a GPU's VFs take: on how many of them each can be made now.
+fn vgpu_types(gpu: &Gpu) -> String {
+    let mut table = Table::new(2, &["TYPE", "NAME", ">FRAMEBUFFER", ">ON VFS", ">RUNNING"]);
+    let vfs = || gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
+    for one in &gpu.vgpu_types {
+        let takes = |slot: &VgpuSlot| slot.creatable.contains(&one.id);
+        let offered = vfs().filter(|vf| vf.vgpu.as_ref().is_some_and(takes)).count();
+        let running = vfs().filter(|vf| vf.vgpu_type() == Some(&one.id)).count();
+        let (id, name) = (one.id.to_string(), one.name.clone());
+        table.row([id, name, number(one.framebuffer), offered.to_string(), running.to_string()]);
+    }
+    spaced(&table)
+}
+
 /// Writes the slices on a GPU; free VFs are only counted unless `all`.
 fn slice_table(gpu: &Gpu, slices: &[&Slice], all: bool) -> String {
     let idle = |slice: &Slice| {
@@ -194,7 +211,11 @@ fn slice_table(gpu: &Gpu, slices: &[&Slice], all: bool) -> String {
 /// Returns the id and driver of a VF.
 fn vf_kind(gpu: &Gpu, address: PciAddress) -> String {
     let vf = gpu.sriov.iter().flat_map(|sriov| &sriov.vfs).find(|vf| vf.address == address);
-    vf.map(|vf| format!("{} ({})", vf.id, vf.driver.as_deref().unwrap_or("no driver"))).unwrap_or_default()
+    vf.map(|vf| {
+        let share = vf.framebuffer.map(|size| format!(", {size}")).unwrap_or_default();
+        format!("{} ({}{share})", vf.id, vf.driver.as_deref().unwrap_or("no driver"))
+    })
+    .unwrap_or_default()
 }
 
 fn spaced(table: &Table) -> String {

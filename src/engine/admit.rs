@@ -20,7 +20,7 @@ impl Wanted {
     pub(super) fn bounds(&self) -> Bounds {
         let Allocation { terms, settled, saved, .. } = &self.allocation;
         let image = if *saved { SavedImage::Waits } else { SavedImage::None };
-        Bounds::of(&self.profile, *terms, settled.as_ref(), image)
+        Bounds::of(&self.profile, *terms, settled.as_ref(), image).for_device(self.allocation.device)
     }
 
     /// Returns it as placement takes it.

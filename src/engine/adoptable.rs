@@ -268,7 +268,7 @@ fn found_vf(
     shown: &ShownHostdev,
     address: PciAddress,
 ) -> Result<Option<Found>, Refusal> {
-    let gives_out = |gpu: &Gpu| gpu.backend == BackendKind::Sriov;
+    let gives_out = |gpu: &Gpu| gpu.backend.gives_bare_vfs() || gpu.backend == BackendKind::NvidiaVfio;
     let Some((gpu, vf)) = facts.snapshot.vf(address).filter(|(gpu, _)| gives_out(gpu)) else {
         return Ok(None);
     };
@@ -288,20 +288,33 @@ fn found_vf(
             Refusal::new(Kind::Conflict, text).hint(format!("stop domain {} first", other.domain.name))
         );
     }
-    let realized = shown.live.then(|| Realized {
+    let mdev_type = vf.vgpu_type().cloned();
+    let realized = (shown.live || mdev_type.is_some()).then(|| Realized {
         allocation: AllocationId::from_bits(0),
         device: shown.device,
         gpu: gpu.id.clone(),
         parent: gpu.name.clone(),
-        mdev_type: None,
+        mdev_type: mdev_type.clone(),
         vf_id: Some(vf.id),
         boot_id: facts.boot_id.clone(),
         run: facts.run,
     });
-    let settled = shown.live.then(|| Settled { gpu: gpu.id.clone(), mdev_type: None, vf_id: Some(vf.id) });
-    let serves = |one: &&Profile| matches!(one.wish, Wish::Vf(id) if id == vf.id);
+    let made = realized.is_some();
+    let settled =
+        made.then(|| Settled { gpu: gpu.id.clone(), mdev_type: mdev_type.clone(), vf_id: Some(vf.id) });
+    let serves = |one: &&Profile| {
+        let of_gpu = profile::candidates(one, facts.snapshot).into_iter().find(|one| one.gpu.id == gpu.id);
+        of_gpu.and_then(|one| one.fit.ok()).is_some_and(|fit| {
+            let this = fit.vfs().iter().any(|one| one.address == address);
+            this && mdev_type.as_ref().is_none_or(|now| fit.type_id() == Some(now))
+        })
+    };
     let fitting = facts.book.profiles.values().filter(serves).map(|one| one.name.clone()).collect();
-    Ok(Some(Found { realized, settled, what: format!("VF {} of {}", vf.id, gpu.name), fitting }))
+    let what = match &mdev_type {
+        Some(now) => format!("VF {address} of {} with vGPU type {now}", gpu.name),
+        None => format!("VF {} of {}", vf.id, gpu.name),
+    };
+    Ok(Some(Found { realized, settled, what, fitting }))
 }
 
 /// The named profile if it fits, or the only one that does.

@@ -12,8 +12,8 @@ use crate::clock;
 use crate::domain_xml::Options;
 use crate::ledger::{Change, Need};
 use crate::model::{
-    Allocation, AllocationId, AllocationState, CapacityMode, Device, DomainRef, DomainUuid, Kind, MdevUuid,
-    PciAddress, Pointing, Profile, Realized, Refusal, Terms, Wish,
+    Allocation, AllocationId, AllocationState, CapacityMode, Device, DeviceKind, DomainRef, DomainUuid, Kind,
+    MdevUuid, PciAddress, Pointing, Profile, Realized, Refusal, Terms,
 };
 use crate::placement::{self, Must, Naming};
 use crate::wire::{self, Allocate, AllocationView, Through};
@@ -128,10 +128,13 @@ impl Engine {
         let until = clock::epoch_seconds().saturating_add(i64::try_from(lease.as_secs()).unwrap_or(i64::MAX));
         let mut named = self.named_vfs();
         let mut new: Vec<Allocation> = Vec::with_capacity(missing);
+        let kind = if missing > 0 { self.kind_for(profile)? } else { DeviceKind::Mdev };
         while new.len() < missing {
-            let device = match profile.wish {
-                Wish::Type(_) | Wish::Framebuffer(_) => Device::Mdev(MdevUuid(uuid::Uuid::new_v4())),
-                Wish::Vf(_) => Device::Vf(self.draw_vf(domain, profile, &mut named, &new, request.terms)?),
+            let device = match kind {
+                DeviceKind::Mdev => Device::Mdev(MdevUuid(uuid::Uuid::new_v4())),
+                DeviceKind::Pci => {
+                    Device::Vf(self.draw_vf(domain, profile, &mut named, &new, request.terms)?)
+                }
             };
             let id = self.free_id(&new);
             new.push(Allocation {
@@ -149,6 +152,17 @@ impl Engine {
             });
         }
         Ok(new)
+    }
+
+    /// The kind of hostdev for new allocations of a profile. A host that cannot be read decides nothing: only a
+    /// wish that names a VF needs it.
+    fn kind_for(&self, profile: &Profile) -> Result<DeviceKind, Refusal> {
+        if let Some(kind) = profile.wish.device_kind() {
+            return Ok(kind);
+        }
+        let (snapshot, _) = self.recent()?;
+        let barred = self.bars_of_unfinished(&snapshot);
+        Ok(placement::device_kind(profile, &snapshot, &self.owners(&snapshot), &barred))
     }
 
     pub(super) fn named_vfs(&self) -> BTreeMap<PciAddress, u32> {

@@ -11,7 +11,7 @@ use super::look::{Seen, Touched};
 use crate::inventory::Definitions;
 use crate::ledger::Book;
 use crate::model::{
-    Allocation, AllocationId, BackendKind, BootId, Device, DomainUuid, Gpu, HookDevice, HostSnapshot,
+    Allocation, AllocationId, BootId, Device, DomainUuid, Gpu, HookDevice, HostSnapshot, PciAddress,
     Realized, Step,
 };
 use crate::wire::{Drift, DriftKind};
@@ -59,14 +59,14 @@ fn about(
 /// A slice that was made in this boot, and what became of it.
 fn slice(facts: &Facts<'_>, snapshot: &HostSnapshot, record: &Realized) -> Option<Drift> {
     let allocation = facts.book.allocations.get(&record.allocation);
-    let (Device::Mdev(uuid), Some(one), false) =
-        (record.device, allocation, is_changing(facts.book, record.device))
-    else {
-        return None;
-    };
+    let (Some(one), false) = (allocation, is_changing(facts.book, record.device)) else { return None };
     if record.boot_id != *facts.boot_id {
         return None;
     }
+    let uuid = match record.device {
+        Device::Mdev(uuid) => uuid,
+        Device::Vf(vf) => return vgpu(record, one, snapshot, vf),
+    };
     let (id, domain) = (&one.id, &one.domain.name);
     let Some((_, parent, mdev)) = snapshot.mdev(uuid) else {
         let text = format!("mdev {uuid} of domain {domain} was on {} and was removed by hand", record.parent);
@@ -87,9 +87,37 @@ fn slice(facts: &Facts<'_>, snapshot: &HostSnapshot, record: &Realized) -> Optio
     Some(about(DriftKind::SliceReplaced, uuid, allocation, text, fix))
 }
 
-/// Returns whether an mdev is where and what its record says, as far as it exists.
+/// The vGPU of a VF that was made in this boot.
+fn vgpu(record: &Realized, one: &Allocation, snapshot: &HostSnapshot, vf: PciAddress) -> Option<Drift> {
+    let made = record.mdev_type.as_ref()?;
+    let (id, domain) = (&one.id, &one.domain.name);
+    let now = snapshot.vf(vf).and_then(|(_, vf)| vf.vgpu_type());
+    let Some(now) = now else {
+        let text = format!("vGPU {made} of domain {domain} was on VF {vf} and was taken away by hand");
+        let fix = format!("stop and start domain {domain}: the start makes it again");
+        return Some(about(DriftKind::SliceGone, vf, Some(one), text, fix));
+    };
+    if now == made {
+        return None;
+    }
+    let text = format!(
+        "VF {vf} of domain {domain} was made a vGPU of {made} and is {now} now: somebody made it again"
+    );
+    let fix = format!(
+        "take it away as whoever made it does, then start domain {domain} again; or leave it to them: vgpuctl disown {id}"
+    );
+    Some(about(DriftKind::SliceReplaced, vf, Some(one), text, fix))
+}
+
+/// Returns whether an mdev or vGPU is where and what its record says, as far as it exists.
 pub(super) fn is_where(record: &Realized, snapshot: &HostSnapshot) -> bool {
-    let Device::Mdev(uuid) = record.device else { return true };
+    let uuid = match record.device {
+        Device::Mdev(uuid) => uuid,
+        Device::Vf(vf) => {
+            let found = snapshot.vgpu_type_on(vf);
+            return found.is_none() || found == record.mdev_type.as_ref();
+        }
+    };
     snapshot.mdev(uuid).is_none_or(|(_, parent, mdev)| {
         parent.name == record.parent && record.mdev_type.as_ref().is_none_or(|made| *made == mdev.mdev_type)
     })
@@ -141,7 +169,7 @@ fn vf_counts(facts: &Facts<'_>, snapshot: &HostSnapshot) -> Vec<Drift> {
 
 fn vf_drivers(facts: &Facts<'_>, snapshot: &HostSnapshot) -> Vec<Drift> {
     let mut found = Vec::new();
-    let given_out = |gpu: &Gpu| gpu.backend == BackendKind::Sriov;
+    let given_out = |gpu: &Gpu| gpu.backend.gives_bare_vfs();
     for (gpu, count) in managed(facts, snapshot).into_iter().filter(|(gpu, _)| given_out(gpu)) {
         let vfs = gpu.sriov.iter().filter(|sriov| sriov.enabled == count).flat_map(|sriov| &sriov.vfs);
         for vf in vfs.filter(|vf| !vf.vfio && !is_changing(facts.book, Device::Vf(vf.address))) {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::Engine;
 use super::look::{Seen, Touched};
 use crate::ledger::{Book, Change, Need};
-use crate::model::{Allocation, AllocationId, BackendKind, Device, HostSnapshot, PciAddress, Wish};
+use crate::model::{Allocation, AllocationId, Device, HostSnapshot, PciAddress};
+use crate::profile;
 
 /// Returns the allocations whose domain's definition names another VF than the book, as they are now. Pure.
 ///
@@ -39,12 +40,12 @@ fn follow_one(book: &Book, seen: &Seen, snapshot: &HostSnapshot, one: &Allocatio
 }
 
 fn serves(book: &Book, snapshot: &HostSnapshot, one: &Allocation, vf: PciAddress) -> bool {
-    let wish = book.profiles.get(&one.profile).map(|profile| &profile.wish);
-    let found = snapshot.vf(vf).filter(|(gpu, _)| gpu.backend == BackendKind::Sriov);
-    match (wish, found) {
-        (Some(Wish::Vf(id)), Some((_, vf))) => vf.id == *id && one.device.vf().is_some(),
-        _ => false,
-    }
+    let Some(profile) = book.profiles.get(&one.profile).filter(|_| one.device.vf().is_some()) else {
+        return false;
+    };
+    let matches = profile::candidates(profile, snapshot);
+    let mut fits = matches.iter().filter_map(|matched| matched.fit.as_ref().ok());
+    fits.any(|fit| fit.vfs().iter().any(|one| one.address == vf))
 }
 
 impl Engine {
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
     use crate::engine::SeenDomain;
     use crate::model::fixture::{host, pci, pci_id, pf, profile, vf, vf_allocation};
-    use crate::model::{Pointing, RunId};
+    use crate::model::{Pointing, RunId, Wish};
     use crate::wire::HookDevice;
 
     const A: &str = "0000:01:10.0";

@@ -84,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// Returns whether the mdev is on another parent or of another type than we made it: then it is not ours.
+    /// Returns whether the slice is on another parent or of another type than we made it: then it is not ours.
     fn is_replaced(&self, record: &Realized, deadline: Instant) -> bool {
         // Of a host that cannot be read nothing is concluded.
         self.since_change(deadline).is_some_and(|snapshot| !is_where(record, &snapshot))
@@ -113,12 +113,18 @@ impl Engine {
         refusals
     }
 
-    /// Arms the helper that removes an mdev. A VF needs none: its record is forgotten.
+    /// Arms the helper that removes an mdev or the vGPU of a VF. A bare VF needs none: its record is forgotten.
     fn begin_removal(&self, record: Realized, deadline: Instant) -> Result<Option<Armed>, Refusal> {
-        let Device::Mdev(uuid) = record.device else {
-            self.refuse_held_vf(&record, deadline)?;
-            self.defer(vec![Change::DeleteRealized(record.allocation)]);
-            return Ok(None);
+        let step = match (record.device, &record.mdev_type) {
+            (Device::Mdev(uuid), _) => Step::RemoveMdev { uuid },
+            (Device::Vf(vf), Some(vgpu_type)) => {
+                Step::SetVgpuType { vf, vgpu_type: None, before: Some(vgpu_type.clone()) }
+            }
+            (Device::Vf(_), None) => {
+                self.refuse_held_vf(&record, deadline)?;
+                self.defer(vec![Change::DeleteRealized(record.allocation)]);
+                return Ok(None);
+            }
         };
         if let Some(stuck) = self.stuck_on(record.device) {
             return Err(Refusal::new(
@@ -127,11 +133,10 @@ impl Engine {
             ));
         }
         if self.is_replaced(&record, deadline) {
-            tracing::warn!(device = %record.device, allocation = %record.allocation, "somebody made this mdev again, leaving it to them");
+            tracing::warn!(device = %record.device, allocation = %record.allocation, "somebody made this slice again, leaving it to them");
             self.defer(vec![Change::DeleteRealized(record.allocation)]);
             return Ok(None);
         }
-        let step = Step::RemoveMdev { uuid };
         self.arm(self.intent(step, Some(record.allocation), record.gpu, record.run)).map(Some)
     }
 

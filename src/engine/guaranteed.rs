@@ -123,12 +123,13 @@ pub(super) fn is_guaranteed(allocation: &Allocation) -> bool {
 
 /// Returns whether the slice of an allocation is there and known. Pure.
 fn is_held(book: &Book, snapshot: &HostSnapshot, allocation: &Allocation) -> bool {
-    let known = book.realized.get(&allocation.id).is_some_and(|record| record.device == allocation.device);
-    known
-        && match allocation.device {
-            Device::Mdev(uuid) => snapshot.mdev(uuid).is_some(),
-            Device::Vf(address) => snapshot.vf(address).is_some_and(|(_, vf)| vf.vfio),
+    let record = book.realized.get(&allocation.id).filter(|record| record.device == allocation.device);
+    record.is_some_and(|record| match allocation.device {
+        Device::Mdev(uuid) => snapshot.mdev(uuid).is_some(),
+        Device::Vf(address) => {
+            snapshot.vf(address).is_some_and(|(_, vf)| vf.vfio && vf.vgpu_type() == record.mdev_type.as_ref())
         }
+    })
 }
 
 /// Returns where the slice of a promise was last, and what it was: its record, or what its guests settled. Pure.

@@ -1,12 +1,15 @@
-//! `/run/vgpud/owned`: our UUIDs and VF addresses, so that the hook can tell ours without asking.
+//! Files of ours in `/run/vgpud`: `owned`, our UUIDs and VF addresses, so that the hook can tell ours without
+//! asking; and `vgpu-types`, names that the kernel tells only while there is room.
 
 use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use super::Engine;
 use crate::config::Paths;
 use crate::domain_xml::OwnedSet;
 use crate::failpoint;
-use crate::model::{Allocation, Kind, Refusal};
+use crate::inventory::KnownTypes;
+use crate::model::{Allocation, HostSnapshot, Kind, Refusal};
 
 /// Returns how many devices the last service of this boot published.
 pub(super) fn published(paths: &Paths) -> usize {
@@ -19,6 +22,41 @@ pub(super) fn published(paths: &Paths) -> usize {
 
 /// The most that is read of the list: room for a hundred thousand.
 const MOST_OWNED: u64 = 4 << 20;
+
+/// The names of vGPU types, kept for the next service of this boot.
+#[derive(Debug)]
+pub(super) struct Types {
+    dir: PathBuf,
+    kept: KnownTypes,
+}
+
+impl Types {
+    pub(super) fn new(paths: &Paths) -> Self {
+        Self { dir: paths.run_dir(), kept: KnownTypes::default() }
+    }
+
+    /// Writes the file when a reading shows other names than it has. Names are a help to people and to the
+    /// choice of a type: one that cannot be kept costs no more than that.
+    pub(super) fn keep(&mut self, snapshot: &HostSnapshot) {
+        let seen = KnownTypes::of(snapshot);
+        if seen.is_empty() || seen == self.kept {
+            return;
+        }
+        match replace(&self.dir, &self.dir.join("vgpu-types"), &seen.to_text()) {
+            Ok(()) => self.kept = seen,
+            Err(error) => tracing::debug!(%error, "cannot keep the names of vGPU types"),
+        }
+    }
+}
+
+/// Writes a file beside the old one, and puts it in its place.
+fn replace(dir: &Path, path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::File::create(&beside))
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| std::fs::rename(&beside, path))
+}
 
 impl Engine {
     /// Writes the file anew, as a whole.

@@ -10,11 +10,10 @@ use super::{Engine, OPERATION};
 use crate::clock;
 use crate::ledger::{Book, Change, LedgerError, Need, VfWish};
 use crate::model::{
-    Allocation, AllocationId, AllocationState, BackendKind, BootId, Device, DomainRef, HistoryEntry,
-    HostSnapshot, Kind, MdevTypeId, PciId, Pointing, Profile, ProfileName, Realized, Refusal, RunId, Settled,
-    Terms, Wish,
+    Allocation, AllocationId, AllocationState, BootId, Device, DomainRef, HistoryEntry, HostSnapshot, Kind,
+    MdevTypeId, PciId, Pointing, Profile, ProfileName, Realized, Refusal, RunId, Settled, Terms, Wish,
 };
-use crate::profile::{self, Fit};
+use crate::profile;
 use crate::wire;
 
 /// A hostdev with an alias of ours.
@@ -158,10 +157,13 @@ fn record(facts: &Facts<'_>, claim: &Claim) -> Option<Realized> {
             mdev_type: Some(mdev.mdev_type.clone()),
             ..common(gpu)
         }),
-        Device::Vf(_) if claim.not_live => None,
-        Device::Vf(address) => {
-            facts.snapshot.vf(address).map(|(gpu, vf)| Realized { vf_id: Some(vf.id), ..common(gpu) })
-        }
+        // A bare VF of a domain that is off is nobody's; a vGPU on it is there until it is taken away.
+        Device::Vf(vf) if claim.not_live && facts.snapshot.vgpu_type_on(vf).is_none() => None,
+        Device::Vf(address) => facts.snapshot.vf(address).map(|(gpu, vf)| Realized {
+            vf_id: Some(vf.id),
+            mdev_type: vf.vgpu_type().cloned(),
+            ..common(gpu)
+        }),
     }
 }
 
@@ -175,6 +177,12 @@ fn nature(facts: &Facts<'_>, device: Device, id: &AllocationId, settled: Option<
             live.or_else(made).or_else(before).map(Nature::Mdev)
         }
         Device::Vf(address) => {
+            let typed = facts.snapshot.vgpu_type_on(address).cloned();
+            let typed = typed.or_else(|| record.and_then(|record| record.mdev_type.clone()));
+            let typed = typed.or_else(|| settled.and_then(|settled| settled.mdev_type.clone()));
+            if let Some(id) = typed {
+                return Some(Nature::Mdev(id));
+            }
             let live = facts.snapshot.vf(address).map(|(_, vf)| vf.id);
             let made = || record.and_then(|record| record.vf_id);
             let before = || settled.and_then(|settled| settled.vf_id);
@@ -189,7 +197,7 @@ fn profile_for(facts: &Facts<'_>, nature: Option<&Nature>, plan: &mut Plan) -> O
     let serves = |profile: &&Profile| match nature {
         Nature::Mdev(id) => {
             let found = profile::candidates(profile, facts.snapshot);
-            found.iter().any(|matched| matches!(&matched.fit, Ok(Fit::Type(one)) if one.id == *id))
+            found.iter().any(|matched| matched.fit.as_ref().is_ok_and(|fit| fit.type_id() == Some(id)))
         }
         Nature::Vf(id) => matches!(profile.wish, Wish::Vf(wanted) if wanted == *id),
     };
@@ -231,7 +239,7 @@ fn orphans(facts: &Facts<'_>, taken: &BTreeMap<&AllocationId, &Claim>, plan: &mu
 
 /// VFs that promises name are there because somebody set their number: it is remembered as it is.
 fn wishes(facts: &Facts<'_>, plan: &mut Plan) {
-    for gpu in facts.snapshot.gpus.iter().filter(|gpu| gpu.backend == BackendKind::Sriov) {
+    for gpu in facts.snapshot.gpus.iter().filter(|gpu| gpu.backend.gives_bare_vfs()) {
         let Some(sriov) = gpu.sriov.as_ref().filter(|sriov| sriov.enabled > 0) else { continue };
         let named = |address| plan.allocations.iter().any(|one| one.device == Device::Vf(address));
         if facts.book.wishes.contains_key(&gpu.id) || !sriov.vfs.iter().any(|vf| named(vf.address)) {

@@ -14,7 +14,7 @@ use super::{Engine, OPERATION};
 use crate::backend::helper;
 use crate::ledger::{Book, Change, Intent, Need};
 use crate::model::{
-    Allocation, BootId, Device, HostSnapshot, Kind, PciAddress, Realized, Refusal, Sriov, Step,
+    Allocation, BootId, Device, HostSnapshot, Kind, MdevTypeId, PciAddress, Realized, Refusal, Sriov, Step,
 };
 
 impl Engine {
@@ -125,19 +125,26 @@ fn forget_vanished(
     running: &[Intent],
 ) -> Vec<Change> {
     let busy: BTreeSet<Device> = running.iter().filter_map(|intent| intent.step.device()).collect();
-    let vanished = |device: Device| {
+    let vanished = |device: Device, of_type: Option<&MdevTypeId>| {
         !busy.contains(&device)
             && match device {
                 Device::Mdev(uuid) => snapshot.mdev(uuid).is_none(),
-                Device::Vf(address) => snapshot.vf(address).is_none(),
+                Device::Vf(address) => match snapshot.vf(address) {
+                    None => true,
+                    Some((_, vf)) => of_type.is_some() && vf.vgpu_type() != of_type,
+                },
             }
     };
     // The record of a guaranteed slice stays: it tells that somebody took the slice away in this boot.
     let realized = book.realized.values().filter(|record| {
-        record.boot_id == *boot_id && vanished(record.device) && !book.keeps(&record.allocation)
+        record.boot_id == *boot_id
+            && vanished(record.device, record.mdev_type.as_ref())
+            && !book.keeps(&record.allocation)
     });
-    let handmade =
-        book.handmade.values().filter(|made| made.boot_id == *boot_id && vanished(Device::Mdev(made.uuid)));
+    let handmade = book
+        .handmade
+        .values()
+        .filter(|made| made.boot_id == *boot_id && vanished(Device::Mdev(made.uuid), None));
     realized
         .flat_map(|record| forget(book, record))
         .chain(handmade.map(|made| Change::DeleteHandmade(made.uuid)))

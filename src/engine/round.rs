@@ -8,7 +8,7 @@ use super::admit::Wanted;
 use super::work::{Armed, End, Failure};
 use crate::backend;
 use crate::ledger::{Change, Intent, Need};
-use crate::model::{DeviceName, Gpu, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step};
+use crate::model::{Device, DeviceName, Gpu, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step};
 use crate::placement::{Barred, Choice};
 use crate::plan;
 
@@ -137,7 +137,11 @@ impl Engine {
                 Step::CreateMdev { parent, .. } if stuck.iter().any(|(id, ..)| *id == intent.id) => {
                     bars.push(bar(parent.clone()))
                 }
+                Step::SetVgpuType { vf, .. } if stuck.iter().any(|(id, ..)| *id == intent.id) => {
+                    bars.extend(vf.to_string().parse().ok().map(bar));
+                }
                 Step::CreateMdev { .. }
+                | Step::SetVgpuType { .. }
                 | Step::RemoveMdev { .. }
                 | Step::SetAutoprobe { .. }
                 | Step::BindVf { .. } => {}
@@ -208,6 +212,8 @@ impl Engine {
             }
             End::Failed(Failure { refusal, elsewhere, .. }) => {
                 self.close_failed(&intent);
+                // A VF is named by the domain's XML: another one is a matter of re-pointing.
+                let elsewhere = elsewhere && matches!(job.want.allocation.device, Device::Mdev(_));
                 return if elsewhere { Ok(Some(refusal)) } else { Err(explain(&job.want, refusal)) };
             }
             End::Overrun => {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::publish::Types;
 use crate::inventory::{self, ScanOptions};
 use crate::model::HostSnapshot;
 use crate::sysfs::Sysfs;
@@ -28,14 +29,16 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// Starts the thread.
-    pub(super) fn start(sysfs: Sysfs, options: ScanOptions) -> std::io::Result<Arc<Self>> {
+    pub(super) fn start(sysfs: Sysfs, options: ScanOptions, mut types: Types) -> std::io::Result<Arc<Self>> {
         let scanner = Arc::new(Self::default());
         let worker = Arc::clone(&scanner);
-        std::thread::Builder::new().name("scanner".to_owned()).spawn(move || worker.run(&sysfs, &options))?;
+        std::thread::Builder::new()
+            .name("scanner".to_owned())
+            .spawn(move || worker.run(&sysfs, &options, &mut types))?;
         Ok(scanner)
     }
 
-    fn run(&self, sysfs: &Sysfs, options: &ScanOptions) {
+    fn run(&self, sysfs: &Sysfs, options: &ScanOptions, types: &mut Types) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             while state.wanted == state.done {
@@ -46,6 +49,7 @@ impl Scanner {
             drop(state);
             let began = Instant::now();
             let snapshot = Arc::new(inventory::scan(sysfs, options));
+            types.keep(&snapshot);
             state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.done = serves;
             state.last = Some((snapshot, began));

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Engine, OPERATION};
 use crate::ledger::{Book, Change, Handmade, Intent, IntentId, VfWish};
-use crate::model::{AllocationId, Device, HostSnapshot, Realized, RunId, Step};
+use crate::model::{AllocationId, Device, HostSnapshot, MdevTypeId, PciAddress, Realized, RunId, Step};
 
 /// What an ended intent means for the ledger. Does not include closing it.
 pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> Vec<Change> {
@@ -36,6 +36,9 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
             }
         }
         Step::RemoveMdev { uuid } if snapshot.mdev(*uuid).is_none() => gone(book, Device::Mdev(*uuid)),
+        Step::SetVgpuType { vf, vgpu_type, .. } => {
+            vgpu_outcome(intent, book, snapshot, *vf, vgpu_type.as_ref())
+        }
         Step::RemoveMdev { .. } | Step::BindVf { .. } => Vec::new(),
         Step::SetAutoprobe { pf, on } => {
             let found = snapshot.gpu(&pf.to_string()).and_then(|gpu| gpu.sriov.as_ref()?.autoprobe);
@@ -56,6 +59,31 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
                 _ => Vec::new(),
             }
         }
+    }
+}
+
+/// A vGPU carries no mark of whose it is: the open intent tells, for it was announced when the VF had none.
+fn vgpu_outcome(
+    intent: &Intent,
+    book: &Book,
+    snapshot: &HostSnapshot,
+    vf: PciAddress,
+    wanted: Option<&MdevTypeId>,
+) -> Vec<Change> {
+    let Some((gpu, found)) = snapshot.vf(vf) else { return gone(book, Device::Vf(vf)) };
+    match (wanted, found.vgpu_type(), &intent.allocation) {
+        (None, None, _) => gone(book, Device::Vf(vf)),
+        (Some(wanted), Some(now), Some(allocation)) if wanted == now => vec![Change::PutRealized(Realized {
+            allocation: allocation.clone(),
+            device: Device::Vf(vf),
+            gpu: intent.gpu.clone(),
+            parent: gpu.name.clone(),
+            mdev_type: Some(wanted.clone()),
+            vf_id: Some(found.id),
+            boot_id: intent.boot_id.clone(),
+            run: intent.run,
+        })],
+        (None, Some(_), _) | (Some(_), _, _) => Vec::new(),
     }
 }
 
@@ -94,8 +122,10 @@ impl Engine {
         drop(ledger);
         tracing::info!(step = %intent.step, "overrun kernel change ended");
         self.nudge();
-        if let (Step::CreateMdev { .. } | Step::RemoveMdev { .. }, Some(allocation)) =
-            (&intent.step, &intent.allocation)
+        if let (
+            Step::CreateMdev { .. } | Step::RemoveMdev { .. } | Step::SetVgpuType { .. },
+            Some(allocation),
+        ) = (&intent.step, &intent.allocation)
         {
             self.take_back_late(allocation, intent.run);
         }

@@ -10,7 +10,8 @@ use super::{Engine, foreign};
 use crate::inventory::Definitions;
 use crate::ledger::{Change, Need};
 use crate::model::{
-    Allocation, AllocationState, Device, DeviceName, HostSnapshot, Kind, MdevUuid, Realized, Refusal, RunId,
+    Allocation, AllocationState, Device, DeviceName, HostSnapshot, Kind, MdevUuid, PciAddress, Realized,
+    Refusal, RunId,
 };
 use crate::profile::{self, Fit};
 use crate::wire::Hook;
@@ -204,7 +205,10 @@ impl Engine {
         let ledger = self.ledger();
         let record = ledger.book().realized.get(&want.allocation.id);
         record.is_some_and(|record| {
-            let there = matches!(record.device, Device::Mdev(uuid) if snapshot.mdev(uuid).is_some());
+            let there = match record.device {
+                Device::Mdev(uuid) => snapshot.mdev(uuid).is_some(),
+                Device::Vf(vf) => snapshot.vgpu_type_on(vf).is_some(),
+            };
             there && !still_fits(want, record, snapshot)
         })
     }
@@ -216,7 +220,10 @@ impl Engine {
         snapshot: &HostSnapshot,
         run: RunId,
     ) -> Result<Option<Realized>, Refusal> {
-        let Device::Mdev(uuid) = want.allocation.device else { return Ok(None) };
+        let uuid = match want.allocation.device {
+            Device::Mdev(uuid) => uuid,
+            Device::Vf(vf) => return Ok(self.reusable_vgpu(want, vf, snapshot, run)),
+        };
         let Some((_, parent, mdev)) = snapshot.mdev(uuid) else { return Ok(None) };
         let ledger = self.ledger();
         let Some(record) = ledger
@@ -250,6 +257,24 @@ impl Engine {
 }
 
 impl Engine {
+    /// The vGPU that a VF has from an earlier run, or is guaranteed. One that is not ours is placement's matter:
+    /// it refuses, and tells whose it is.
+    fn reusable_vgpu(
+        &self,
+        want: &Wanted,
+        vf: PciAddress,
+        snapshot: &HostSnapshot,
+        run: RunId,
+    ) -> Option<Realized> {
+        let (_, found) = snapshot.vf(vf)?;
+        let now = found.vgpu_type()?;
+        let ledger = self.ledger();
+        let record = ledger.book().realized.get(&want.allocation.id)?;
+        let same = record.device == want.allocation.device && record.mdev_type.as_ref() == Some(now);
+        let usable = same && found.holders.is_empty() && still_fits(want, record, snapshot);
+        usable.then(|| Realized { run, ..record.clone() })
+    }
+
     /// The refusal of a start whose mdev somebody else made, with the tool where it can be told.
     fn made_by_others(&self, domain: &str, parent: &DeviceName, uuid: MdevUuid) -> Refusal {
         let maker = foreign::maker(&Definitions::read(&self.inner.sysfs), parent, uuid);
@@ -273,6 +298,7 @@ fn still_fits(want: &Wanted, record: &Realized, snapshot: &HostSnapshot) -> bool
     let bounds = want.bounds();
     profile::candidates(&bounds.narrow(&want.profile), snapshot).iter().any(|matched| {
         let parent = matched.parent.as_str() == record.parent.as_str() && bounds.excludes(matched).is_none();
-        parent && matches!(&matched.fit, Ok(Fit::Type(mdev_type)) if Some(&mdev_type.id) == record.mdev_type.as_ref())
+        let made = |fit: &Fit<'_>| fit.type_id() == record.mdev_type.as_ref();
+        parent && matched.fit.as_ref().is_ok_and(made)
     })
 }

@@ -138,7 +138,7 @@ fn managed_pf<'a>(snapshot: &'a HostSnapshot, pf: &str) -> Result<(&'a Gpu, PciA
         ));
     };
     match (&gpu.pci, &gpu.sriov) {
-        (Some(pci), Some(sriov)) if matches!(gpu.backend, BackendKind::Sriov | BackendKind::Mdev) => {
+        (Some(pci), Some(sriov)) if gpu.backend.gives_bare_vfs() || gpu.backend == BackendKind::Mdev => {
             Ok((gpu, pci.address, sriov))
         }
         _ => Err(Refusal::new(Kind::Conflict, format!("{} makes no VFs: {}", gpu.name, gpu.backend_reason))),

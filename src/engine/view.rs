@@ -167,6 +167,7 @@ fn owner(book: &Book, snapshot: &HostSnapshot, definitions: &Definitions, device
         },
         (None, Device::Mdev(uuid)) if book.handmade.contains_key(&uuid) => Owner::Handmade,
         (None, Device::Mdev(uuid)) => Owner::Foreign { maker: maker_of(snapshot, definitions, uuid) },
+        (None, Device::Vf(vf)) if snapshot.vgpu_type_on(vf).is_some() => Owner::Foreign { maker: None },
         (None, Device::Vf(_)) => Owner::Free,
     }
 }

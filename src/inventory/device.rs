@@ -79,16 +79,12 @@ fn without_mdev_types(sysfs: &Sysfs, facts: &Facts<'_>) -> (BackendKind, String)
         return none(format!("nothing can be made: no mdev_supported_types, no sriov_totalvfs; {driver}"));
     };
     let total = sriov.total;
-    if vendor_type_files(sysfs, facts.dir, sriov) {
-        return none(
-            "its VFs have vendor VFIO types (nvidia/current_vgpu_type); this version does not drive them"
-                .to_owned(),
-        );
+    if sriov.vfs.iter().any(|vf| vf.vgpu.is_some()) {
+        let reason = "its VFs take vGPU types in nvidia/current_vgpu_type".to_owned();
+        return (BackendKind::NvidiaVfio, reason);
     }
     if sysfs.exists(&format!("{}/sriov_admin", facts.dir)) {
-        return none(
-            "VFs are provisioned in sriov_admin (Intel xe); this version does not drive it".to_owned(),
-        );
+        return (BackendKind::Xe, format!("has sriov_totalvfs {total}, and VFs have shares in sriov_admin"));
     }
     if facts.driver == Some("nvidia") {
         return none(format!(
@@ -100,11 +96,6 @@ fn without_mdev_types(sysfs: &Sysfs, facts: &Facts<'_>) -> (BackendKind, String)
         return (BackendKind::Sriov, format!("has sriov_totalvfs {total} and is listed in devices.include"));
     }
     (BackendKind::Sriov, format!("has sriov_totalvfs {total} and no mdev_supported_types; {driver}"))
-}
-
-fn vendor_type_files(sysfs: &Sysfs, dir: &str, sriov: &Sriov) -> bool {
-    let first = sriov.vfs.first().map(|vf| vf.index);
-    first.is_some_and(|index| sysfs.exists(&format!("{dir}/virtfn{index}/nvidia/creatable_vgpu_types")))
 }
 
 #[cfg(test)]

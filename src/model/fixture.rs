@@ -3,7 +3,7 @@
 use crate::model::{
     Allocation, AllocationId, AllocationState, BackendKind, Device, DeviceName, DomainRef, Framebuffer, Gpu,
     Holder, HostSnapshot, Mdev, MdevParent, MdevType, MdevTypeId, MdevUuid, PciAddress, PciId, Pointing,
-    Profile, Sriov, Terms, Vf, Wish,
+    Profile, Sriov, Terms, Vf, VgpuSlot, VgpuType, Wish,
 };
 
 pub(crate) fn host(gpus: Vec<Gpu>) -> HostSnapshot {
@@ -24,6 +24,7 @@ pub(crate) fn gpu(name: &str, parents: Vec<MdevParent>) -> Gpu {
         backend_reason: "there is no mdev_supported_types".to_owned(),
         sriov: None,
         parents,
+        vgpu_types: Vec::new(),
     }
 }
 
@@ -70,6 +71,8 @@ pub(crate) fn vf(address: &str, id: &str) -> Vf {
         iommu_group: None,
         numa_node: None,
         holders: Vec::new(),
+        framebuffer: None,
+        vgpu: None,
     }
 }
 
@@ -119,4 +122,32 @@ pub(crate) fn vf_allocation(bits: u32, domain: u32, address: &str) -> Allocation
         pointing: Pointing::default(),
         saved: false,
     }
+}
+
+/// A vGPU type of so many GiB.
+pub(crate) fn vgpu_type(id: &str, gib: u32) -> VgpuType {
+    let framebuffer = Some(Framebuffer::from_mib(gib * 1024));
+    VgpuType { id: type_id(id), name: format!("NVIDIA X-{gib}Q"), framebuffer, mig: false }
+}
+
+/// A GPU whose VFs take vGPU types; VF N has the Nth of `current`, and those without offer `creatable`.
+pub(crate) fn vgpu_gpu(
+    name: &str,
+    types: &[(&str, u32)],
+    current: &[Option<&str>],
+    creatable: &[&str],
+) -> Gpu {
+    let slot = |has: &Option<&str>| VgpuSlot {
+        current: has.map(type_id),
+        creatable: if has.is_some() { Vec::new() } else { creatable.iter().map(|id| type_id(id)).collect() },
+    };
+    let bus: u32 = name.bytes().map(u32::from).sum::<u32>() % 200;
+    let one = |(index, has): (usize, &Option<&str>)| {
+        let address = format!("0000:{bus:02x}:01.{index}");
+        let driver = Some("nvidia".to_owned());
+        Vf { vgpu: Some(slot(has)), driver, ..vf(&address, "10de:26b9") }
+    };
+    let vgpu_types = types.iter().map(|(id, gib)| vgpu_type(id, *gib)).collect();
+    let gpu = pf(name, current.iter().enumerate().map(one).collect());
+    Gpu { backend: BackendKind::NvidiaVfio, vgpu_types, ..gpu }
 }

@@ -12,7 +12,8 @@ use crate::model::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wish {
-    /// An mdev type, by its id (`nvidia-558`) or by the driver's name (`NVIDIA A40-4Q`).
+    /// A type, by its id (`nvidia-558`), its number (`558`), the driver's name (`NVIDIA A40-4Q`) or the last word
+    /// of that.
     Type(String),
     /// The smallest type with at least this framebuffer, on any vendor's GPU.
     Framebuffer(Framebuffer),
@@ -21,12 +22,13 @@ pub enum Wish {
 }
 
 impl Wish {
-    /// Returns which kind of hostdev such a slice has in a domain's XML.
+    /// Returns which kind of hostdev such a slice has in a domain's XML; `None` when the host decides, whose
+    /// GPUs may make types as mediated devices or on VFs.
     #[must_use]
-    pub const fn device_kind(&self) -> DeviceKind {
+    pub const fn device_kind(&self) -> Option<DeviceKind> {
         match self {
-            Self::Type(_) | Self::Framebuffer(_) => DeviceKind::Mdev,
-            Self::Vf(_) => DeviceKind::Pci,
+            Self::Type(_) | Self::Framebuffer(_) => None,
+            Self::Vf(_) => Some(DeviceKind::Pci),
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     BootId, DeviceName, Framebuffer, GpuId, Holder, IommuGroupId, MdevTypeId, MdevUuid, PciAddress, PciId,
+    VgpuSlot, VgpuType,
 };
 
 /// Everything that was read from the host at one moment. Immutable once made.
@@ -34,16 +35,33 @@ pub struct ScanProblem {
 pub enum BackendKind {
     /// Mediated devices made by UUID on the device or on its VFs.
     Mdev,
+    /// VFs that become vGPUs by a type number, written into the VF's own file by NVIDIA's driver.
+    NvidiaVfio,
+    /// VFs with a share of the GPU's memory each, provisioned by Intel's xe driver.
+    Xe,
     /// Plain SR-IOV virtual functions bound to a VFIO driver.
     Sriov,
     /// Nothing can be made; the reason says why.
     None,
 }
 
+impl BackendKind {
+    /// Returns whether a slice is a VF on its VFIO driver, and nothing is written into it.
+    #[must_use]
+    pub const fn gives_bare_vfs(self) -> bool {
+        match self {
+            Self::Sriov | Self::Xe => true,
+            Self::Mdev | Self::NvidiaVfio | Self::None => false,
+        }
+    }
+}
+
 impl fmt::Display for BackendKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Mdev => "mdev",
+            Self::NvidiaVfio => "nvidia_vfio",
+            Self::Xe => "xe",
             Self::Sriov => "sriov",
             Self::None => "none",
         })
@@ -75,6 +93,9 @@ pub struct Gpu {
     pub sriov: Option<Sriov>,
     /// The mdev parents on this device: itself, or its VFs. Sorted by name.
     pub parents: Vec<MdevParent>,
+    /// The types that its VFs make or are known to have made, sorted by id. Empty on other roads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vgpu_types: Vec<VgpuType>,
 }
 
 /// What PCI says of a function.
@@ -143,6 +164,12 @@ pub struct Vf {
     pub numa_node: Option<u32>,
     /// Who uses it now. Empty when nobody does, or when this reader may not look into other processes.
     pub holders: Vec<Holder>,
+    /// Its share of the GPU's memory, where the driver says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framebuffer: Option<Framebuffer>,
+    /// Its vGPU types, where a vendor's driver makes slices by a type number on the VF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vgpu: Option<VgpuSlot>,
 }
 
 /// A device that offers mdev types.
@@ -192,6 +219,14 @@ pub struct Mdev {
     pub holders: Vec<Holder>,
 }
 
+impl Vf {
+    /// Returns the vGPU type that it has now.
+    #[must_use]
+    pub fn vgpu_type(&self) -> Option<&MdevTypeId> {
+        self.vgpu.as_ref()?.current.as_ref()
+    }
+}
+
 impl HostSnapshot {
     /// Returns every mdev parent with its GPU, in the snapshot's order.
     pub fn parents(&self) -> impl Iterator<Item = (&Gpu, &MdevParent)> {
@@ -211,6 +246,12 @@ impl HostSnapshot {
         self.parents().find_map(|(gpu, parent)| {
             parent.mdevs.iter().find(|mdev| mdev.uuid == uuid).map(|mdev| (gpu, parent, mdev))
         })
+    }
+
+    /// Returns the vGPU type that a VF has now.
+    #[must_use]
+    pub fn vgpu_type_on(&self, address: PciAddress) -> Option<&MdevTypeId> {
+        self.vf(address).and_then(|(_, vf)| vf.vgpu_type())
     }
 
     /// Finds a VF by address.

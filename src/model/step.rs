@@ -42,6 +42,16 @@ pub enum Step {
         /// Whether they may.
         on: bool,
     },
+    /// Make a vGPU of a type on a VF by writing the type's number, or take it away. Reverse: the same with
+    /// `before`.
+    SetVgpuType {
+        /// The VF.
+        vf: PciAddress,
+        /// The type; `None` takes the vGPU away.
+        vgpu_type: Option<MdevTypeId>,
+        /// The type it had before.
+        before: Option<MdevTypeId>,
+    },
     /// Give a VF to its VFIO driver. Reverse: none; a VF of a managed PF stays there.
     BindVf {
         /// The VF.
@@ -55,7 +65,7 @@ impl Step {
     pub const fn device(&self) -> Option<Device> {
         match self {
             Self::CreateMdev { uuid, .. } | Self::RemoveMdev { uuid } => Some(Device::Mdev(*uuid)),
-            Self::BindVf { vf } => Some(Device::Vf(*vf)),
+            Self::BindVf { vf } | Self::SetVgpuType { vf, .. } => Some(Device::Vf(*vf)),
             Self::SetVfs { .. } | Self::SetAutoprobe { .. } => None,
         }
     }
@@ -73,6 +83,10 @@ impl fmt::Display for Step {
                 let word = if *on { "on" } else { "off" };
                 write!(f, "turn driver probing of new VFs of {pf} {word}")
             }
+            Self::SetVgpuType { vf, vgpu_type: Some(vgpu_type), .. } => {
+                write!(f, "make vGPU {vgpu_type} on VF {vf}")
+            }
+            Self::SetVgpuType { vf, vgpu_type: None, .. } => write!(f, "take the vGPU from VF {vf}"),
             Self::BindVf { vf } => write!(f, "bind VF {vf} to its VFIO driver"),
         }
     }

@@ -111,7 +111,7 @@ pub struct Placements {
 
 /// A kind of vGPU that a GPU supports, whether or not one more can be made now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VgpuType {
+pub struct NvmlType {
     /// NVIDIA's number of it.
     pub id: u32,
     /// Such as `NVIDIA L40S-4Q`.

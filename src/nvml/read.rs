@@ -12,8 +12,8 @@ use super::raw::{self, Which};
 use super::session::{Session, device, failed};
 use super::{NvmlError, TypePlacements};
 use crate::model::{
-    Busy, Framebuffer, GpuState, MigMode, PciAddress, Placements, SchedulerPolicy, SchedulerState, SizeMode,
-    VgpuType, VgpuUse, one_line,
+    Busy, Framebuffer, GpuState, MigMode, NvmlType, PciAddress, Placements, SchedulerPolicy, SchedulerState,
+    SizeMode, VgpuUse, one_line,
 };
 
 const MIB: u64 = 1 << 20;
@@ -49,7 +49,7 @@ impl Session {
         state(nvml, &device(nvml, gpu)?, gpu)
     }
 
-    pub(super) fn types(&mut self, gpu: PciAddress) -> Result<Vec<VgpuType>, NvmlError> {
+    pub(super) fn types(&mut self, gpu: PciAddress) -> Result<Vec<NvmlType>, NvmlError> {
         let nvml = self.nvml()?;
         let device = device(nvml, gpu)?;
         let fail = |error: Given| failed("read the vGPU types", Some(gpu), &error);
@@ -195,9 +195,9 @@ fn vgpu_use(
     })
 }
 
-fn vgpu_type(one: &GivenType<'_>, creatable: bool) -> Result<VgpuType, Given> {
+fn vgpu_type(one: &GivenType<'_>, creatable: bool) -> Result<NvmlType, Given> {
     let profile = known(one.instance_profile_id())?;
-    Ok(VgpuType {
+    Ok(NvmlType {
         id: one.id(),
         name: one_line(&one.name()?, MOST_NAME),
         class: one_line(&one.class_name()?, MOST_NAME),

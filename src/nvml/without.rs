@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::worker::Resource;
 use super::{NvmlError, Summary, TypePlacements};
-use crate::model::{GpuState, PciAddress, SchedulerPolicy, SizeMode, VgpuType};
+use crate::model::{GpuState, NvmlType, PciAddress, SchedulerPolicy, SizeMode};
 
 /// Answers everything alike.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Session {
         absent()
     }
 
-    pub(super) fn types(&mut self, _gpu: PciAddress) -> Result<Vec<VgpuType>, NvmlError> {
+    pub(super) fn types(&mut self, _gpu: PciAddress) -> Result<Vec<NvmlType>, NvmlError> {
         absent()
     }
 

@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::placement::offer::{mdev_owner, offers, vf_is_free, vf_owner};
 use crate::placement::usage::{Memory, usage};
-use crate::placement::{Owners, refusal};
+use crate::placement::{Owners, refusal, vgpu};
 use crate::profile::{Bounds, Fit, candidates};
 
 /// A profile with what binds a slice of it, and its weight in the mix.
@@ -146,7 +146,7 @@ fn slices(gpu: &Gpu, owners: &Owners) -> Vec<SliceShare> {
     });
     let vfs = own_vfs(gpu).filter(|vf| !vf_is_free(vf, owners)).map(|vf| SliceShare {
         device: Device::Vf(vf.address),
-        mdev_type: None,
+        mdev_type: vf.vgpu_type().cloned(),
         mib: None,
         owner: vf_owner(vf, owners),
     });
@@ -216,6 +216,7 @@ fn if_emptied(profile: &Profile, gpu: &Gpu) -> Option<u32> {
     match fits.first() {
         None => Some(0),
         Some(Fit::Vfs(vfs)) => u32::try_from(vfs.len()).ok(),
+        Some(Fit::Vgpu { vgpu_type, vfs }) => vgpu::if_emptied(gpu, vgpu_type, vfs.len()),
         // Where VFs are parents, each makes one.
         Some(Fit::Type(offered)) if gpu.parents.len() > 1 => Some(offered.max_instances?.min(parents)),
         Some(Fit::Type(offered)) => match offered.max_instances {

@@ -9,7 +9,7 @@ use crate::model::{
 };
 use crate::placement::policy::{self, Place, Placed};
 use crate::placement::usage::{Usage, usage};
-use crate::placement::{Barred, Owner, Owners};
+use crate::placement::{Barred, Owner, Owners, vgpu};
 use crate::profile::{Bounds, Fit, Match, candidates};
 
 /// A parent that matches, or the reason why it does not.
@@ -42,7 +42,7 @@ pub(super) fn offers<'a>(
             Err(reason) => Err(reason.clone()),
             Ok(fit) => match bar(&matched, fit, barred) {
                 Some(reason) => Err(one_line(reason, 200)),
-                None => Ok(count(fit, owners)),
+                None => count(matched.gpu, fit, owners),
             },
         };
         (matched, room)
@@ -99,29 +99,30 @@ fn tasted<'a>(place: Place<'a>, profile: &Profile, bounds: &Bounds, round: &[&Gp
 fn bar<'b>(matched: &Match<'_>, fit: &Fit<'_>, barred: &'b [Barred]) -> Option<&'b str> {
     let applies = |bar: &&Barred| {
         let whole = bar.mdev_type.is_none();
-        let this = matches!(fit, Fit::Type(t) if bar.mdev_type.as_ref() == Some(&t.id));
+        let this = fit.type_id().is_some_and(|id| bar.mdev_type.as_ref() == Some(id));
         &bar.parent == matched.parent && (whole || this)
     };
     barred.iter().find(applies).map(|bar| bar.reason.as_str())
 }
 
-fn count(fit: &Fit<'_>, owners: &Owners) -> u32 {
-    match fit {
+fn count(gpu: &Gpu, fit: &Fit<'_>, owners: &Owners) -> Result<u32, String> {
+    Ok(match fit {
         Fit::Type(mdev_type) => mdev_type.available,
+        Fit::Vgpu { vgpu_type, vfs } => return vgpu::room(gpu, vgpu_type, vfs, owners),
         Fit::Vfs(vfs) => {
             let free = vfs.iter().filter(|vf| vf_is_free(vf, owners)).count();
             u32::try_from(free).unwrap_or(u32::MAX)
         }
-    }
+    })
 }
 
-/// Returns whether nobody has a VF: no holder, and not made for any allocation.
+/// Returns whether nobody has a VF: no holder, no vGPU on it, and not made for any allocation.
 pub(super) fn vf_is_free(vf: &Vf, owners: &Owners) -> bool {
-    vf.holders.is_empty() && !owners.contains_key(&Device::Vf(vf.address))
+    vf.holders.is_empty() && vf.vgpu_type().is_none() && !owners.contains_key(&Device::Vf(vf.address))
 }
 
 impl<'a> Offer<'a> {
-    /// Returns the type that would be made.
+    /// Returns the mdev type that would be made.
     pub(super) fn mdev_type(&self) -> Option<&'a MdevType> {
         match &self.matched.fit {
             Ok(Fit::Type(mdev_type)) => Some(mdev_type),
@@ -151,6 +152,7 @@ impl<'a> Offer<'a> {
         match (&self.room, &self.matched.fit) {
             (Err(reason), _) | (Ok(_), Err(reason)) => reason.clone(),
             (Ok(room), Ok(Fit::Type(mdev_type))) => format!("has {room} of {} left", mdev_type.id),
+            (Ok(room), Ok(Fit::Vgpu { vgpu_type, .. })) => format!("has {room} of {} left", vgpu_type.id),
             (Ok(room), Ok(Fit::Vfs(vfs))) => format!("has {room} of {} VFs free", vfs.len()),
         }
     }
@@ -160,6 +162,10 @@ impl<'a> Offer<'a> {
         let mut held = BTreeMap::new();
         let mut add = |key| *held.entry(key).or_insert(0) += 1;
         match &self.matched.fit {
+            Ok(Fit::Vgpu { vfs, .. }) => {
+                let taken = vfs.iter().filter_map(|vf| Some((vf, vf.vgpu_type()?)));
+                taken.for_each(|(vf, id)| add((vf_owner(vf, owners), id.to_string())));
+            }
             Ok(Fit::Vfs(vfs)) => {
                 let taken = vfs.iter().filter(|vf| !vf_is_free(vf, owners));
                 taken.for_each(|vf| add((vf_owner(vf, owners), "VF".to_owned())));
@@ -180,7 +186,7 @@ impl<'a> Offer<'a> {
         Candidate {
             parent: self.matched.parent.clone(),
             gpu: self.matched.gpu.id.clone(),
-            mdev_type: self.mdev_type().map(|t| t.id.clone()),
+            mdev_type: self.matched.fit.as_ref().ok().and_then(|fit| fit.type_id().cloned()),
             possible,
             reason,
             score: (possible > 0).then(|| self.score.clone()),
@@ -207,7 +213,8 @@ pub(super) fn mdev_owner(mdev: &Mdev, owners: &Owners) -> String {
 
 /// Returns who has a VF, for people.
 pub(super) fn vf_owner(vf: &Vf, owners: &Owners) -> String {
-    let holder = || vf.holders.first().map_or_else(|| "nobody".to_owned(), |h| one_line(&h.to_string(), 80));
+    let nobody = || if vf.vgpu_type().is_some() { "foreign" } else { "nobody" }.to_owned();
+    let holder = || vf.holders.first().map_or_else(nobody, |h| one_line(&h.to_string(), 80));
     owner(Device::Vf(vf.address), &vf.holders, owners).unwrap_or_else(holder)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::model::{HostSnapshot, Kind, Profile, Refusal, Wish, one_line};
+use crate::model::{Device, HostSnapshot, Kind, Profile, Refusal, Wish, one_line};
 use crate::placement::offer::{Offer, held_text, offers};
 use crate::placement::{Barred, Owners, Want};
 use crate::profile::Bounds;
@@ -91,17 +91,19 @@ impl From<NoPlacement> for Refusal {
 
 /// Says what a request asks for: `2 x type nvidia-558 (profile big) and VF 0000:41:10.0 (profile nic)`.
 pub(super) fn asked(wants: &[Want]) -> String {
-    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    // What names its VF is asked for once.
+    let mut counts: BTreeMap<(String, bool), u32> = BTreeMap::new();
     for want in wants {
         let Profile { name, wish, .. } = &want.bounds.narrow(&want.profile);
-        let what = match wish {
-            Wish::Vf(_) => format!("VF {} (profile {name})", want.device),
-            wish => format!("{wish} (profile {name})"),
+        let what = match (wish, want.device) {
+            (Wish::Vf(_), device) => (format!("VF {device} (profile {name})"), true),
+            (wish, Device::Vf(vf)) => (format!("{wish} on VF {vf} (profile {name})"), true),
+            (wish, Device::Mdev(_)) => (format!("{wish} (profile {name})"), false),
         };
         *counts.entry(what).or_insert(0) += 1;
     }
-    let one = |(what, count): (String, u32)| {
-        if what.starts_with("VF ") { what } else { format!("{count} x {what}") }
+    let one = |((what, named), count): ((String, bool), u32)| {
+        if named { what } else { format!("{count} x {what}") }
     };
     counts.into_iter().map(one).collect::<Vec<_>>().join(" and ")
 }

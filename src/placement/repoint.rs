@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Allocation, AllocationId, AllocationState, CapacityMode, Device, DeviceName, DomainRef, DomainUuid,
-    HostSnapshot, PciAddress, Profile, ProfileName, Repoint, Vf, Wish,
+    HostSnapshot, PciAddress, Profile, ProfileName, Repoint, Vf,
 };
 use crate::placement::offer::vf_is_free;
 use crate::placement::{Barred, Owners, Want, vf};
-use crate::profile::{Bounds, Fit, Gates, SavedImage, candidates};
+use crate::profile::{Bounds, Gates, SavedImage, candidates};
 
 /// What libvirt says of a domain, as far as re-pointing needs to know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +93,8 @@ struct Place<'a> {
     tier: u8,
     pf: &'a DeviceName,
     vf: &'a Vf,
+    /// How many its PF can serve, as far as that is known.
+    room: usize,
 }
 
 /// Who names which VF.
@@ -143,7 +145,8 @@ fn needy<'a>(scene: &Scene<'a>, named: &Named, allocation: &'a Allocation) -> Op
     let state = scene.domains.get(&allocation.domain.uuid)?;
     let from = *state.names.get(&allocation.id)?;
     let profile = scene.profiles.get(&allocation.profile)?;
-    let mut bounds = Bounds::of(profile, allocation.terms, allocation.settled.as_ref(), SavedImage::None);
+    let mut bounds = Bounds::of(profile, allocation.terms, allocation.settled.as_ref(), SavedImage::None)
+        .for_device(allocation.device);
     bounds.gates = scene.gates.get(&allocation.id).cloned().unwrap_or_default();
     let profile = &bounds.narrow(profile);
     let want = Want {
@@ -156,7 +159,7 @@ fn needy<'a>(scene: &Scene<'a>, named: &Named, allocation: &'a Allocation) -> Op
     if occasion.is_none() && allocation.named_vfs().all(|own| own != from) {
         return None;
     }
-    if state.active || state.saved || !may_move(allocation, occasion, profile) || is_made(scene, allocation) {
+    if state.active || state.saved || !may_move(allocation, occasion) || is_made(scene, allocation) {
         return None;
     }
     let promised = match occasion {
@@ -173,7 +176,7 @@ fn needy<'a>(scene: &Scene<'a>, named: &Named, allocation: &'a Allocation) -> Op
 }
 
 /// Returns whether the promise's terms, and what others did to its address, allow it.
-fn may_move(allocation: &Allocation, occasion: Option<&Occasion>, profile: &Profile) -> bool {
+fn may_move(allocation: &Allocation, occasion: Option<&Occasion>) -> bool {
     let terms = &allocation.terms;
     let by_terms = match terms.repoint {
         Repoint::Auto => true,
@@ -181,9 +184,8 @@ fn may_move(allocation: &Allocation, occasion: Option<&Occasion>, profile: &Prof
         Repoint::Never => false,
     };
     let others = allocation.pointing.is_given_up() && occasion != Some(&Occasion::Asked);
-    let same_kind = matches!(profile.wish, Wish::Vf(_));
     let attached = allocation.state == AllocationState::Attached && allocation.device.vf().is_some();
-    attached && by_terms && !others && same_kind && !terms.pin && terms.mode == CapacityMode::OnStart
+    attached && by_terms && !others && !terms.pin && terms.mode == CapacityMode::OnStart
 }
 
 /// Returns whether its slice exists: then a run has it, or one that ended is not over for us yet.
@@ -198,7 +200,6 @@ fn is_made(scene: &Scene<'_>, allocation: &Allocation) -> bool {
 /// Nobody asked: then what may pass by itself is no reason, such as a VF that is missing while its PF is
 /// being changed, was not restored yet, or could not be read.
 fn obstacle(scene: &Scene<'_>, want: &Want, named: PciAddress, may_pass: bool) -> Option<String> {
-    let Wish::Vf(id) = want.profile.wish else { return None };
     let changing = |bar: &Barred| bar.mdev_type.is_none();
     let found = scene.snapshot.vf(named);
     let passes = match found {
@@ -208,7 +209,7 @@ fn obstacle(scene: &Scene<'_>, want: &Want, named: PciAddress, may_pass: bool) -
     if may_pass && passes {
         return None;
     }
-    let taken = vf::take(want, named, id, scene.snapshot, scene.owners, scene.barred);
+    let taken = vf::take(want, named, scene.snapshot, scene.owners, scene.barred);
     taken.err().map(|(_, text)| text)
 }
 
@@ -233,12 +234,13 @@ fn places<'a>(
         if want.bounds.excludes(&matched).is_some() {
             continue;
         }
-        let Ok(Fit::Vfs(vfs)) = matched.fit else { continue };
-        for vf in vfs {
+        let Ok(fit) = &matched.fit else { continue };
+        let room = vf::room_of(matched.gpu, fit, scene.owners);
+        for vf in fit.vfs().iter().copied() {
             let barred = scene.barred.iter().any(|bar| vf::bars(bar, matched.gpu, vf));
-            if !barred && vf_is_free(vf, scene.owners) && open(vf) {
+            if !barred && vf_is_free(vf, scene.owners) && vf::fit_takes(fit, vf) && open(vf) {
                 let tier = want.bounds.tier(&matched.gpu.id).0;
-                places.push(Place { tier, pf: matched.parent, vf });
+                places.push(Place { tier, pf: matched.parent, vf, room });
             }
         }
     }
@@ -257,20 +259,28 @@ fn choose<'a>(
         let others = named.get(&vf.address).into_iter().flatten();
         others.filter(|id| **id != one.allocation.id).count()
     };
-    let left = |pf: &DeviceName| {
-        let vfs = scene.snapshot.vfs().filter(|(gpu, _)| gpu.name == *pf).map(|(_, vf)| vf);
+    let moved_to = |pf: &DeviceName| {
+        let there =
+            |address: &&PciAddress| scene.snapshot.vf(**address).is_some_and(|(gpu, _)| gpu.name == *pf);
+        taken.iter().filter(there).count()
+    };
+    let left = |place: &Place<'_>| {
+        let vfs = scene.snapshot.vfs().filter(|(gpu, _)| gpu.name == *place.pf).map(|(_, vf)| vf);
         let free = vfs.filter(|vf| vf_is_free(vf, scene.owners) && !taken.contains(&vf.address));
-        free.filter(|vf| users(vf) == 0).count()
+        free.filter(|vf| users(vf) == 0).count().min(place.room.saturating_sub(moved_to(place.pf)))
     };
     let open = || {
-        let untaken = |place: &&Place<'a>| !taken.contains(&place.vf.address) && place.vf.address != one.from;
+        let untaken = |place: &&Place<'a>| {
+            let other = !taken.contains(&place.vf.address) && place.vf.address != one.from;
+            other && moved_to(place.pf) < place.room
+        };
         one.options.iter().filter(untaken)
     };
     let promised = open().find(|place| Some(place.vf.address) == one.promised);
     let best = || {
         open().min_by_key(|place| {
             let users = users(place.vf);
-            (place.tier, users, Reverse(left(place.pf)), !place.vf.vfio, place.vf.address)
+            (place.tier, users, Reverse(left(place)), !place.vf.vfio, place.vf.address)
         })
     };
     promised.or_else(best).copied()

@@ -4,10 +4,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{AllocationId, HostSnapshot, PciAddress, Vf, Wish};
+use crate::model::{AllocationId, HostSnapshot, PciAddress, Vf};
 use crate::placement::offer::vf_is_free;
 use crate::placement::{Barred, NoPlacement, Owners, Want, vf};
-use crate::profile::{Fit, candidates};
+use crate::profile::candidates;
 
 /// One slice of a guest that is resumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +31,7 @@ pub fn resume(
     barred: &[Barred],
     named: &BTreeMap<PciAddress, u32>,
 ) -> Result<BTreeMap<AllocationId, PciAddress>, NoPlacement> {
-    let serves = |want: &Want, address: PciAddress| match want.bounds.narrow(&want.profile).wish {
-        Wish::Vf(id) => vf::take(want, address, id, snapshot, owners, barred).is_ok(),
-        Wish::Type(_) | Wish::Framebuffer(_) => true,
-    };
+    let serves = |want: &Want, address: PciAddress| vf::take(want, address, snapshot, owners, barred).is_ok();
     let keeps = |one: &&Resumed| one.want.device.vf().is_none_or(|address| serves(&one.want, address));
     let (kept, moved): (Vec<&Resumed>, Vec<&Resumed>) = resumed.iter().partition(keeps);
     let mut taken: BTreeSet<PciAddress> = kept.iter().filter_map(|one| one.want.device.vf()).collect();
@@ -42,7 +39,8 @@ pub fn resume(
         let profile = one.want.bounds.narrow(&one.want.profile);
         let mut options = Vec::new();
         for matched in candidates(&profile, snapshot) {
-            let Ok(Fit::Vfs(vfs)) = &matched.fit else { continue };
+            let Ok(fit) = &matched.fit else { continue };
+            let vfs = fit.vfs();
             let users = |vf: &Vf| named.get(&vf.address).copied().unwrap_or(0);
             let left = vfs.iter().filter(|vf| users(vf) == 0 && vf_is_free(vf, owners)).count();
             let open = vfs.iter().filter(|vf| serves(&one.want, vf.address));
@@ -83,7 +81,7 @@ type Key = (u32, Reverse<usize>, Reverse<bool>, PciAddress);
 mod tests {
     use super::*;
     use crate::model::fixture::{holder, host, pci, pci_id, pf, profile, uuid, vf};
-    use crate::model::{Device, Kind};
+    use crate::model::{Device, Kind, Wish};
     use crate::profile::Bounds;
 
     const NIC: &str = "8086:10ca";

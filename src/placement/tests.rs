@@ -206,7 +206,8 @@ fn a_device_of_the_other_kind_is_a_conflict() {
         ),
         "{mdev}"
     );
-    let vf = choose(&[want_vf(1, &of_type("t"), "0000:01:10.0")], &two((1, 1)), &Owners::new(), &[]);
+    let snapshot = host(vec![pf("p", vec![vf("0000:01:10.0", "8086:10ca")])]);
+    let vf = choose(&[want_vf(1, &of_type("t"), "0000:01:10.0")], &snapshot, &Owners::new(), &[]);
     assert_eq!(vf.expect_err("kind").kind(), Kind::Conflict);
     let twice = [want(1, &of_type("t")), want(1, &of_type("t"))];
     assert_eq!(choose(&twice, &two((2, 2)), &Owners::new(), &[]).expect_err("twice").kind(), Kind::Conflict);

@@ -3,11 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{
-    BackendKind, Device, Gpu, GpuId, HostSnapshot, Kind, PciAddress, PciId, Policy, Profile, Score, Vf, Wish,
-};
+use crate::model::{Device, Gpu, GpuId, HostSnapshot, Kind, PciAddress, Policy, Profile, Score, Vf, Wish};
 use crate::placement::offer::{offers, policy_of, vf_is_free, vf_owner};
-use crate::placement::{Barred, Choice, NoPlacement, Owner, Owners, Passed, Want, refusal};
+use crate::placement::{Barred, Choice, NoPlacement, Owner, Owners, Passed, Want, refusal, vgpu};
 use crate::profile::{Bounds, Fit, candidates};
 
 /// What a VF that is named must be.
@@ -49,10 +47,7 @@ pub fn choose_vf(
         let owner = owners.get(&Device::Vf(vf.address));
         matches!(owner, Some(Owner::Allocation { guaranteed: true, .. }))
     };
-    let mine_to_name = |vf: &Vf| {
-        let free = must == Must::Exist || vf_is_free(vf, owners);
-        free && !mine.contains(&vf.address) && !guaranteed(vf)
-    };
+    let mine_to_name = |vf: &Vf| !mine.contains(&vf.address) && !guaranteed(vf);
     let scores: BTreeMap<&GpuId, Score> = offers(profile, bounds, snapshot, owners, &[])
         .into_iter()
         .map(|offer| (&offer.matched.gpu.id, offer.score))
@@ -66,10 +61,14 @@ pub fn choose_vf(
         let Score { tier, value, tie, .. } = scores.get(&matched.gpu.id).cloned().unwrap_or_default();
         // What is free counts otherwise here: by who names a VF, not by who has it.
         let by_policy = if most_free { (0, 0) } else { (value, tie) };
-        let Ok(Fit::Vfs(vfs)) = matched.fit else { continue };
-        let free = vfs.iter().filter(|vf| count(vf) == 0 && vf.holders.is_empty()).count();
-        for vf in vfs.into_iter().filter(|vf| mine_to_name(vf)) {
-            let held = !vf.holders.is_empty();
+        let Ok(fit) = &matched.fit else { continue };
+        let free = left_to_name(matched.gpu, fit, owners, count);
+        for vf in fit.vfs().iter().filter(|vf| mine_to_name(vf)) {
+            let serves = vf_is_free(vf, owners) && fit_takes(fit, vf);
+            if must == Must::BeFree && !serves {
+                continue;
+            }
+            let held = !vf.holders.is_empty() || !fit_takes(fit, vf);
             // A VF that somebody foreign holds is as good as named once.
             let users = count(vf).max(u32::from(held));
             let key = (tier, users, held, by_policy, !vf.vfio, Reverse(free), vf.address);
@@ -88,6 +87,31 @@ pub fn choose_vf(
     })
 }
 
+/// How many more allocations could name a VF of this PF and be served now.
+fn left_to_name(gpu: &Gpu, fit: &Fit<'_>, owners: &Owners, count: impl Fn(&Vf) -> u32) -> usize {
+    let unnamed = fit.vfs().iter().filter(|vf| count(vf) == 0 && vf.holders.is_empty()).count();
+    let Fit::Vgpu { vgpu_type, vfs } = fit else { return unnamed };
+    // Every allocation that names a VF without a vGPU will need one; what runs is counted by the driver.
+    let promised: u32 = vfs.iter().filter(|vf| vf.vgpu_type().is_none()).map(|vf| count(vf)).sum();
+    let room = vgpu::room(gpu, vgpu_type, vfs, owners).unwrap_or(0).saturating_sub(promised);
+    unnamed.min(usize::try_from(room).unwrap_or(usize::MAX))
+}
+
+/// How many a PF can serve now beyond that each VF serves one; no limit where VFs are all there is.
+pub(super) fn room_of(gpu: &Gpu, fit: &Fit<'_>, owners: &Owners) -> usize {
+    let Fit::Vgpu { vgpu_type, vfs } = fit else { return usize::MAX };
+    let room = vgpu::room(gpu, vgpu_type, vfs, owners).unwrap_or(0);
+    usize::try_from(room).unwrap_or(usize::MAX)
+}
+
+/// Returns whether a VF takes the type of a fit now; a bare VF always does.
+pub(super) fn fit_takes(fit: &Fit<'_>, vf: &Vf) -> bool {
+    match fit {
+        Fit::Vgpu { vgpu_type, .. } => vgpu::takes(vf, &vgpu_type.id),
+        Fit::Type(_) | Fit::Vfs(_) => true,
+    }
+}
+
 /// Gives each want that names a VF that VF. The answer has one place per want, `None` for mdevs.
 pub(super) fn named(
     wants: &[Want],
@@ -100,12 +124,11 @@ pub(super) fn named(
     let mut kind = Kind::NoCapacity;
     let mut short = None;
     for want in wants {
-        let (Device::Vf(address), Wish::Vf(id)) = (want.device, want.bounds.narrow(&want.profile).wish)
-        else {
+        let Device::Vf(address) = want.device else {
             choices.push(None);
             continue;
         };
-        match take(want, address, id, snapshot, owners, barred) {
+        match take(want, address, snapshot, owners, barred) {
             Ok(choice) => choices.push(Some(choice)),
             Err((why, text)) => {
                 kind = why;
@@ -125,7 +148,6 @@ pub(super) fn named(
 pub(super) fn take(
     want: &Want,
     address: PciAddress,
-    id: PciId,
     snapshot: &HostSnapshot,
     owners: &Owners,
     barred: &[Barred],
@@ -133,12 +155,16 @@ pub(super) fn take(
     let Some((gpu, vf)) = snapshot.vf(address) else {
         return Err((Kind::NoCapacity, "does not exist now".to_owned()));
     };
-    if vf.id != id {
-        return Err((Kind::Conflict, format!("is a {}, not the {id} that the profile asks for", vf.id)));
+    let profile = want.bounds.narrow(&want.profile);
+    if let Wish::Vf(id) = profile.wish {
+        if vf.id != id {
+            return Err((Kind::Conflict, format!("is a {}, not the {id} that the profile asks for", vf.id)));
+        }
+        if !gpu.backend.gives_bare_vfs() {
+            return Err((Kind::Conflict, format!("is on {}, which does not give out VFs", gpu.name)));
+        }
     }
-    if gpu.backend != BackendKind::Sriov {
-        return Err((Kind::Conflict, format!("is on {}, which does not give out VFs", gpu.name)));
-    }
+    let fit = fit_of(&profile, snapshot, gpu, vf)?;
     if let Some(pinned) = want.bounds.gpu.as_ref().filter(|pinned| **pinned != gpu.id) {
         return Err((Kind::Conflict, format!("is not on GPU {pinned}, to which this allocation is pinned")));
     }
@@ -154,15 +180,44 @@ pub(super) fn take(
     if !vf.holders.is_empty() || !(ours || vf_is_free(vf, owners)) {
         return Err((Kind::NoCapacity, format!("is held by {}", vf_owner(vf, owners))));
     }
+    let mdev_type = fit.type_id().cloned();
+    match (&fit, vf.vgpu_type()) {
+        // What is there already and ours needs no room.
+        (_, Some(found)) if mdev_type.as_ref() == Some(found) => {}
+        (Fit::Vgpu { vgpu_type, vfs }, _) if !fit_takes(&fit, vf) => {
+            let why = vgpu::room(gpu, vgpu_type, vfs, owners).err();
+            let why = why.unwrap_or_else(|| format!("does not offer {} on this VF", vgpu_type.id));
+            return Err((Kind::NoCapacity, format!("cannot become {}: {} {why}", vgpu_type.id, gpu.name)));
+        }
+        _ => {}
+    }
     Ok(Choice {
         allocation: want.allocation.clone(),
         device: want.device,
         gpu: gpu.id.clone(),
         parent: gpu.name.clone(),
-        mdev_type: None,
-        vf_id: Some(id),
+        mdev_type,
+        vf_id: Some(vf.id),
         bind: !vf.vfio,
     })
+}
+
+/// Returns what of a VF's GPU serves a profile, when this VF is among it.
+fn fit_of<'a>(
+    profile: &Profile,
+    snapshot: &'a HostSnapshot,
+    gpu: &Gpu,
+    vf: &Vf,
+) -> Result<Fit<'a>, (Kind, String)> {
+    let mut own = candidates(profile, snapshot).into_iter().filter(|matched| matched.gpu.id == gpu.id);
+    let wish = &profile.wish;
+    match own.next().map(|matched| matched.fit) {
+        Some(Ok(fit)) if fit.vfs().iter().any(|one| one.address == vf.address) => Ok(fit),
+        Some(Ok(_)) | None => {
+            Err((Kind::Conflict, format!("is no VF that {} gives out as {wish}", gpu.name)))
+        }
+        Some(Err(why)) => Err((Kind::Conflict, format!("does not serve {wish}: {} {why}", gpu.name))),
+    }
 }
 
 /// Returns whether a bar is for a VF: it names the PF, or the VF itself.

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use crate::model::{AllocationId, Float, GpuId, Profile, ProfileName, Settled, Terms, Wish};
+use crate::model::{
+    AllocationId, Device, DeviceKind, Float, GpuId, Profile, ProfileName, Settled, Terms, Wish,
+};
 use crate::profile::{Fit, Gates, Match, Taste};
 
 /// Whether a saved image of the domain waits to be resumed: it needs the type it was saved with.
@@ -40,6 +42,15 @@ impl Vendor {
     }
 }
 
+/// Says that a place gives slices of another kind than the domain's XML has.
+fn other_kind(given: DeviceKind) -> String {
+    let (given, named) = match given {
+        DeviceKind::Mdev => ("mediated devices", "a VF"),
+        DeviceKind::Pci => ("VFs", "a mediated device"),
+    };
+    format!("gives {given}, and this allocation is {named}: detach it and attach it again to change that")
+}
+
 /// What binds one allocation. The default binds nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
@@ -55,6 +66,8 @@ pub struct Bounds {
     pub gates: Gates,
     /// What the policy goes by.
     pub taste: Taste,
+    /// The kind of hostdev that the domain's XML has; it never becomes another.
+    pub kind: Option<DeviceKind>,
 }
 
 impl Bounds {
@@ -73,13 +86,23 @@ impl Bounds {
             Wish::Vf(id) => Some(Vendor::Pci(id.vendor)),
             Wish::Framebuffer(_) => None,
         });
+        // What was settled of a VF with a share of memory is the vendor: its PCI id says nothing of the share.
+        let shares = settled.mdev_type.is_none() && matches!(profile.wish, Wish::Framebuffer(_));
         match (image, profile.float) {
+            (SavedImage::None, Float::Parent) if shares => Self { gpu, vendor, image, ..Self::default() },
             (SavedImage::Waits, _) | (SavedImage::None, Float::Parent) => {
                 Self { gpu, exact, image, ..Self::default() }
             }
             (SavedImage::None, Float::Type) => Self { gpu, vendor, image, ..Self::default() },
             (SavedImage::None, Float::Vendor) => Self { gpu, ..Self::default() },
         }
+    }
+
+    /// Binds it to the kind of hostdev that names `device`.
+    #[must_use]
+    pub const fn for_device(mut self, device: Device) -> Self {
+        self.kind = Some(device.kind());
+        self
     }
 
     /// Returns whether nothing but the profile binds.
@@ -105,9 +128,14 @@ impl Bounds {
         if let Some(reason) = self.shut(&matched.gpu.id) {
             return Some(reason.to_owned());
         }
-        let (vendor, fit) = (self.vendor.as_ref()?, matched.fit.as_ref().ok()?);
+        let fit = matched.fit.as_ref().ok()?;
+        if self.kind.is_some_and(|kind| kind != fit.device_kind()) {
+            return Some(other_kind(fit.device_kind()));
+        }
+        let vendor = self.vendor.as_ref()?;
         let found = match fit {
             Fit::Type(offered) => Vendor::of_type(offered.id.as_str()),
+            Fit::Vgpu { vgpu_type, .. } => Vendor::of_type(vgpu_type.id.as_str()),
             Fit::Vfs(vfs) => Vendor::Pci(vfs.first()?.id.vendor),
         };
         (found != *vendor).then(|| format!("is of {found}, and the first start settled {vendor}"))

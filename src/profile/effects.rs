@@ -11,6 +11,7 @@ fn types(profile: &Profile, bounds: &Bounds, snapshot: &HostSnapshot) -> BTreeSe
     let within = within.iter().filter(|matched| bounds.excludes(matched).is_none());
     let name = |fit: &Fit<'_>| match fit {
         Fit::Type(offered) => offered.id.to_string(),
+        Fit::Vgpu { vgpu_type, .. } => vgpu_type.id.to_string(),
         Fit::Vfs(vfs) => vfs.first().map_or_else(String::new, |vf| format!("VF {}", vf.id)),
     };
     within.filter_map(|matched| matched.fit.as_ref().ok().map(name)).collect()

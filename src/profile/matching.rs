@@ -1,8 +1,10 @@
 //! Which parents of a host could serve a profile, whatever is free now.
 
+mod vgpu;
+
 use crate::model::{
-    BackendKind, DeviceName, Framebuffer, Gpu, HostSnapshot, MdevParent, MdevType, PciId, Profile, Vf, Wish,
-    one_line,
+    BackendKind, DeviceKind, DeviceName, Framebuffer, Gpu, HostSnapshot, MdevParent, MdevType, MdevTypeId,
+    PciId, Profile, Vf, VgpuType, Wish, one_line,
 };
 
 /// The device API of the hostdevs that are written.
@@ -15,6 +17,43 @@ pub enum Fit<'a> {
     Type(&'a MdevType),
     /// These VFs of a PF, sorted by address; never empty.
     Vfs(Vec<&'a Vf>),
+    /// This vGPU type on one of these VFs of a PF, sorted by address.
+    Vgpu {
+        /// The type.
+        vgpu_type: &'a VgpuType,
+        /// All VFs of the PF that take types, also those that have one.
+        vfs: Vec<&'a Vf>,
+    },
+}
+
+impl<'a> Fit<'a> {
+    /// Returns the VFs; none when a mediated device serves.
+    #[must_use]
+    pub fn vfs(&self) -> &[&'a Vf] {
+        match self {
+            Self::Type(_) => &[],
+            Self::Vfs(vfs) | Self::Vgpu { vfs, .. } => vfs,
+        }
+    }
+
+    /// Returns the type that would be made; `None` for a bare VF.
+    #[must_use]
+    pub fn type_id(&self) -> Option<&'a MdevTypeId> {
+        match self {
+            Self::Type(mdev_type) => Some(&mdev_type.id),
+            Self::Vgpu { vgpu_type, .. } => Some(&vgpu_type.id),
+            Self::Vfs(_) => None,
+        }
+    }
+
+    /// Returns the kind of hostdev that gives it to a domain.
+    #[must_use]
+    pub const fn device_kind(&self) -> DeviceKind {
+        match self {
+            Self::Type(_) => DeviceKind::Mdev,
+            Self::Vfs(_) | Self::Vgpu { .. } => DeviceKind::Pci,
+        }
+    }
 }
 
 /// One mdev parent or PF against a profile.
@@ -36,10 +75,51 @@ pub struct Match<'a> {
 pub fn candidates<'a>(profile: &Profile, snapshot: &'a HostSnapshot) -> Vec<Match<'a>> {
     let mut matches: Vec<Match<'a>> = match &profile.wish {
         Wish::Vf(id) => snapshot.gpus.iter().map(|gpu| vf_match(gpu, *id)).collect(),
-        wish => snapshot.gpus.iter().flat_map(|gpu| mdev_matches(gpu, wish)).collect(),
+        wish => snapshot.gpus.iter().flat_map(|gpu| type_matches(gpu, profile, wish)).collect(),
     };
     matches.sort_by(|a, b| (a.parent, &a.gpu.id).cmp(&(b.parent, &b.gpu.id)));
     matches
+}
+
+fn type_matches<'a>(gpu: &'a Gpu, profile: &Profile, wish: &Wish) -> Vec<Match<'a>> {
+    match gpu.backend {
+        BackendKind::NvidiaVfio => vec![vgpu::vgpu_match(gpu, profile)],
+        BackendKind::Xe => vec![share_match(gpu, profile)],
+        BackendKind::Mdev | BackendKind::Sriov | BackendKind::None => mdev_matches(gpu, wish),
+    }
+}
+
+/// Matches a wish against a PF whose VFs have shares of its memory.
+fn share_match<'a>(gpu: &'a Gpu, profile: &Profile) -> Match<'a> {
+    let fit = match &profile.wish {
+        _ if profile.display => {
+            Err("gives VFs, and display is for the hostdev of a mediated device".to_owned())
+        }
+        Wish::Framebuffer(least) => vfs_with(gpu, *least),
+        Wish::Type(_) | Wish::Vf(_) => Err("has no types: ask for a framebuffer or for a VF".to_owned()),
+    };
+    Match { gpu, parent: &gpu.name, mdev_parent: None, fit: fit.map(Fit::Vfs) }
+}
+
+/// The VFs with the smallest share that is enough.
+fn vfs_with(gpu: &Gpu, least: Framebuffer) -> Result<Vec<&Vf>, String> {
+    let vfs = || gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
+    let share = vfs().filter_map(|vf| vf.framebuffer).filter(|size| *size >= least).min();
+    if let Some(share) = share {
+        let mut found: Vec<&Vf> = vfs().filter(|vf| vf.framebuffer == Some(share)).collect();
+        found.sort_by_key(|vf| vf.address);
+        return Ok(found);
+    }
+    let total = gpu.sriov.as_ref().map_or(0, |sriov| sriov.total);
+    Err(match vfs().filter_map(|vf| vf.framebuffer).max() {
+        Some(most) => {
+            format!("its VFs have {most} each: fewer of them have more (vgpuctl vfs set {} N)", gpu.name)
+        }
+        None if vfs().next().is_none() => {
+            format!("has 0 of {total} VFs enabled: `vgpuctl vfs set {} N` makes them", gpu.name)
+        }
+        None => "its VFs have no memory of their own".to_owned(),
+    })
 }
 
 fn mdev_matches<'a>(gpu: &'a Gpu, wish: &Wish) -> Vec<Match<'a>> {
@@ -66,7 +146,8 @@ fn match_type<'a>(parent: &'a MdevParent, wish: &Wish) -> Result<&'a MdevType, S
 
 fn named_type<'a>(parent: &'a MdevParent, name: &str) -> Result<&'a MdevType, String> {
     let by_id = parent.types.iter().find(|t| t.id.as_str() == name);
-    let by_name = || parent.types.iter().filter(|t| t.name == name).min_by(|a, b| a.id.cmp(&b.id));
+    let called = |t: &&MdevType| vgpu::is_called(&t.id, &t.name, name);
+    let by_name = || parent.types.iter().filter(called).min_by(|a, b| a.id.cmp(&b.id));
     match by_id.or_else(by_name) {
         Some(found) if found.device_api == DEVICE_API => Ok(found),
         Some(found) => Err(wrong_api(found)),
@@ -96,8 +177,11 @@ fn wrong_api(found: &MdevType) -> String {
 
 /// Names the types of a parent, the first few.
 fn offered(parent: &MdevParent) -> String {
+    some_of(parent.types.iter().map(|t| t.id.as_str()).collect())
+}
+
+fn some_of(mut ids: Vec<&str>) -> String {
     const MOST: usize = 4;
-    let mut ids: Vec<&str> = parent.types.iter().map(|t| t.id.as_str()).collect();
     ids.sort_unstable();
     match ids.len() {
         0 => "nothing".to_owned(),
@@ -114,7 +198,7 @@ fn vfs_of(gpu: &Gpu, id: PciId) -> Result<Vec<&Vf>, String> {
     let Some(sriov) = &gpu.sriov else {
         return Err("has no SR-IOV".to_owned());
     };
-    if gpu.backend != BackendKind::Sriov {
+    if !gpu.backend.gives_bare_vfs() {
         return Err(format!("does not give out VFs: {}", one_line(&gpu.backend_reason, 200)));
     }
     let mut vfs: Vec<&Vf> = sriov.vfs.iter().filter(|vf| vf.id == id).collect();

@@ -91,6 +91,7 @@ fn shown(wish: Wish, snapshot: &HostSnapshot) -> Vec<String> {
     let show = |m: Match<'_>| match m.fit {
         Ok(Fit::Type(found)) => format!("{}: {}", m.parent, found.id),
         Ok(Fit::Vfs(vfs)) => format!("{}: {} VFs", m.parent, vfs.len()),
+        Ok(Fit::Vgpu { vgpu_type, vfs }) => format!("{} on {} VFs", vgpu_type.id, vfs.len()),
         Err(reason) => format!("{}: {reason}", m.parent),
     };
     candidates(&profile("p", wish), snapshot).into_iter().map(show).collect()

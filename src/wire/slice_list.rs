@@ -23,13 +23,17 @@ pub fn slices(snapshot: &HostSnapshot, owner: impl Fn(Device) -> Owner) -> Vec<S
     slices
 }
 
+fn gives_vfs(gpu: &Gpu) -> bool {
+    gpu.backend.gives_bare_vfs() || gpu.backend == BackendKind::NvidiaVfio
+}
+
 fn vf_slices(gpu: &Gpu, owner: &impl Fn(Device) -> Owner) -> Vec<Slice> {
-    let vfs = gpu.sriov.iter().filter(|_| gpu.backend == BackendKind::Sriov).flat_map(|sriov| &sriov.vfs);
+    let vfs = gpu.sriov.iter().filter(|_| gives_vfs(gpu)).flat_map(|sriov| &sriov.vfs);
     vfs.map(|vf| Slice {
         device: Device::Vf(vf.address),
         gpu: gpu.id.clone(),
         parent: gpu.name.clone(),
-        mdev_type: None,
+        mdev_type: vf.vgpu_type().cloned(),
         owner: owner(Device::Vf(vf.address)),
         holders: vf.holders.clone(),
     })

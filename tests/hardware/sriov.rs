@@ -163,6 +163,23 @@ fn a_pf_without_a_driver_that_can_is_told_so() {
 }
 
 #[test]
+fn drivers_with_a_way_of_their_own_are_left_alone_and_the_way_is_told() {
+    for (driver, reason, hint) in
+        [("gim", "when it is loaded", "/etc/gim_config"), ("nvidia", "sriov-manage", "sriov-manage -e")]
+    {
+        let (host, sysfs) = mount(|spec| {
+            spec.pci[0].driver = Some(driver.to_owned());
+            spec.drivers.push((driver.to_owned(), false));
+        });
+        let before = host.state();
+        let error = execute(&sysfs, &set(1)).expect_err("another way");
+        assert!(error.to_string().contains(reason), "{error}");
+        assert!(error.hints()[0].contains(hint), "{:?}", error.hints());
+        assert_eq!(host.state(), before, "{driver}");
+    }
+}
+
+#[test]
 fn errors_of_the_kernel_are_told_with_what_to_do() {
     let cases = [
         (Errno::EIO, "MMIO"),

@@ -4,6 +4,7 @@ mod mdev;
 mod number;
 mod pci;
 mod sleep;
+mod vgpu;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,8 @@ pub(crate) struct Kernel {
     mdevs: BTreeMap<String, mdev::State>,
     used: Vec<BTreeMap<String, u32>>,
     functions: BTreeMap<String, pci::Function>,
+    /// VFs that take vGPU types.
+    vgpus: BTreeMap<String, vgpu::Slot>,
     /// Group numbers and `vfioN` numbers in use; the kernel takes the lowest free one.
     groups: BTreeSet<u32>,
     vfio_numbers: BTreeSet<u32>,
@@ -52,6 +55,7 @@ impl Kernel {
             mdevs: BTreeMap::new(),
             used: vec![BTreeMap::new(); spec.pools.len()],
             functions: BTreeMap::new(),
+            vgpus: BTreeMap::new(),
             groups: BTreeSet::new(),
             vfio_numbers: BTreeSet::new(),
             open_nodes: BTreeMap::new(),
@@ -108,6 +112,7 @@ impl Kernel {
             "sriov_numvfs" => self.set_vfs(dir, value),
             "sriov_drivers_autoprobe" => Effect::Done(self.set_bool(path, value)),
             "driver_override" => self.set_override(dir, value),
+            "current_vgpu_type" => Effect::Done(self.set_vgpu_type(dir, value)),
             "drivers_probe" => self.probe(value),
             "bind" => self.bind_by_hand(dir, value),
             "unbind" => self.unbind(dir, value),
@@ -204,6 +209,9 @@ impl Kernel {
     /// A guest opens the device; `false` when it cannot.
     pub(crate) fn hold(&mut self, device: &str, domain: &str, pid: u32) -> bool {
         let (Some(group), Some(node)) = (self.group_of(device), self.node_of(device)) else { return false };
+        if !self.vgpu_opens(device) {
+            return false;
+        }
         let Ok(opening) = self.open_node(group) else { return false };
         self.holds.insert(device.to_owned(), (pid, opening));
         let proc = format!("proc/{pid}");

@@ -91,6 +91,50 @@ impl HostSpec {
             ..Self::default()
         }
     }
+
+    /// Two GPUs as NVIDIA's driver shows them on newer hosts: 8 VFs each, every VF a vGPU of a type by number, one
+    /// framebuffer size to a GPU at a time.
+    pub(crate) fn vgpu_vfs() -> Self {
+        let mut host = Self::dual_gpu();
+        for (pool, gpu) in host.pci.iter_mut().enumerate() {
+            gpu.id = (0x10de, 0x26b9);
+            let sriov = gpu.sriov.as_mut().expect("a PF");
+            (sriov.total, sriov.enabled, sriov.vf_device, sriov.vf_parent) = (8, 8, 0x26b9, None);
+            // The driver rejects the count from anybody but its own script.
+            sriov.configure = false;
+            sriov.vf_vgpu = Some(ParentSpec { pool, most: Some(1), types: l40s_types() });
+        }
+        host
+    }
+
+    /// A discrete GPU of Intel's with 24 GiB for VFs, as its xe driver shows it (one VF behind the PF, step 1).
+    pub(crate) fn xe() -> Self {
+        let mut gpu = igb("0000:03:00.0", "pci0000:00/0000:00:02.0");
+        (gpu.class, gpu.id, gpu.driver) = (0x03_0000, (0x8086, 0xe211), Some("xe".to_owned()));
+        let sriov = gpu.sriov.as_mut().expect("a PF");
+        (sriov.total, sriov.offset, sriov.stride, sriov.vf_device) = (12, 1, 1, 0xe211);
+        (sriov.vf_driver, sriov.vf_net, sriov.vram) = (Some("xe".to_owned()), false, Some(24 << 30));
+        Self { drivers: drivers(&[("xe", false), ("vfio-pci", true)]), pci: vec![gpu], ..Self::default() }
+    }
+
+    /// The second GPU of [`HostSpec::vgpu_vfs`] beside one whose VFs are mdev parents.
+    pub(crate) fn both_ways() -> Self {
+        let mut host = Self::dual_gpu();
+        host.pci[1] = Self::vgpu_vfs().pci.remove(1);
+        host
+    }
+}
+
+/// Types in the manner of an L40S with 48 GiB. Only the number of the 8 GiB type was seen; the others are made up.
+fn l40s_types() -> Vec<TypeSpec> {
+    let sizes = [(1150, 2u32), (1152, 4), (1155, 8), (1158, 24), (1160, 48)];
+    let one = |(number, gib): (u32, u32)| TypeSpec {
+        id: format!("nvidia-{number}"),
+        name: format!("NVIDIA L40S-{gib}Q"),
+        description: None,
+        cost: gib * 1024,
+    };
+    sizes.into_iter().map(one).collect()
 }
 
 fn drivers(list: &[(&str, bool)]) -> Vec<(String, bool)> {
@@ -118,6 +162,8 @@ fn igb(address: &str, bridge: &str) -> PciSpec {
             configure: true,
             makes: None,
             vf_parent: None,
+            vf_vgpu: None,
+            vram: None,
         }),
         parent: None,
     }
@@ -145,6 +191,8 @@ fn gpu(address: &str, bridge: &str, pool: usize) -> PciSpec {
             configure: true,
             makes: None,
             vf_parent: Some(parent),
+            vf_vgpu: None,
+            vram: None,
         }),
         parent: None,
     }

@@ -90,6 +90,10 @@ pub(crate) struct SriovSpec {
     pub(crate) makes: Option<u32>,
     /// What each VF offers as an mdev parent.
     pub(crate) vf_parent: Option<ParentSpec>,
+    /// What each VF can be a vGPU of, by a number and without mediated devices.
+    pub(crate) vf_vgpu: Option<ParentSpec>,
+    /// Bytes of memory that the PF's driver divides over its VFs, as Intel's xe does.
+    pub(crate) vram: Option<u64>,
 }
 
 impl HostSpec {

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::guaranteed::{is_guaranteed, place_of};
 use crate::ledger::{Book, VfWish};
 use crate::model::{
-    Allocation, AllocationId, BootId, Device, DomainRef, Gpu, GpuId, HookDevice, HostSnapshot, PciAddress,
-    Restored, Settled, Sriov, Vf,
+    Allocation, AllocationId, BootId, Device, DomainRef, Gpu, GpuId, HookDevice, HostSnapshot, MdevTypeId,
+    PciAddress, Restored, Settled, Sriov, Vf,
 };
 use crate::profile::{self, Bounds, Fit, SavedImage};
 
@@ -273,12 +273,46 @@ fn vf(
     if pf.id != settled.gpu {
         return (found, Verdict::Left(format!("VF {address} is on {} now", pf.name)));
     }
+    if let Some(vgpu_type) = &settled.mdev_type {
+        return vgpu(allocation, settled, vgpu_type, (pf, vf), facts);
+    }
     if is_recorded(allocation, facts) {
         return (found, Verdict::Done);
     }
     let verdict = match vf.holders.first() {
         Some(holder) => Verdict::Left(format!("VF {address} is held by {holder}")),
         None => Verdict::Do(Work::Slice(allocation.id.clone())),
+    };
+    (found, verdict)
+}
+
+/// The vGPU of a VF: as an mdev, it is made anew after each boot.
+fn vgpu(
+    allocation: &Allocation,
+    settled: &Settled,
+    vgpu_type: &MdevTypeId,
+    (pf, vf): (&Gpu, &Vf),
+    facts: &Facts<'_>,
+) -> (String, Verdict) {
+    let address = vf.address;
+    let recorded = is_recorded(allocation, facts);
+    if let Some(now) = vf.vgpu_type() {
+        let found = format!("{now} on VF {address}");
+        return match recorded && now == vgpu_type {
+            true => (found, Verdict::Done),
+            false => (found, Verdict::Left(format!("VF {address} is {now} already, made by somebody else"))),
+        };
+    }
+    let found = format!("VF {address} without a type");
+    let verdict = match &vf.vgpu {
+        None => Verdict::Waits(format!("vGPU types on VF {address}: {}", pf.backend_reason)),
+        Some(_)
+            if (recorded || facts.seen.contains(&allocation.id)) && !facts.renewed.contains(&settled.gpu) =>
+        {
+            Verdict::Left(REMOVED.to_owned())
+        }
+        Some(slot) if slot.creatable.contains(vgpu_type) => Verdict::Do(Work::Slice(allocation.id.clone())),
+        Some(_) => Verdict::Waits(format!("room for {vgpu_type} on VF {address}")),
     };
     (found, verdict)
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::Wish;
 use crate::model::fixture::{holder, host, pci, pci_id, pf, profile, vf, vf_allocation};
 use crate::model::{Device, Gpu, ScanProblem, Terms};
 use crate::placement::Owner;

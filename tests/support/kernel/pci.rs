@@ -41,6 +41,10 @@ impl Kernel {
             self.tree.file(&format!("{dir}/sriov_vf_device"), 0o444, format!("{:x}\n", sriov.vf_device));
             self.tree.file(&format!("{dir}/sriov_offset"), 0o444, format!("{}\n", sriov.offset));
             self.tree.file(&format!("{dir}/sriov_stride"), 0o444, format!("{}\n", sriov.stride));
+            // Directories of all VFs that could be, from 1 (k:drivers/gpu/drm/xe/xe_sriov_pf_sysfs.c).
+            for vf in (1..=sriov.total).filter(|_| sriov.vram.is_some()) {
+                self.tree.file(&format!("{dir}/sriov_admin/vf{vf}/profile/vram_quota"), 0o644, "0\n");
+            }
             self.add_vfs(&spec.address, sriov.enabled);
         }
         if let Some(parent) = spec.parent {
@@ -169,8 +173,27 @@ impl Kernel {
             if let Some(parent) = sriov.vf_parent.clone() {
                 self.register_parent(&dir, parent);
             }
+            if let Some(types) = sriov.vf_vgpu.clone() {
+                let group = self.functions[&address].group;
+                let vfio = self.register_vgpu(&address, &dir, group, types);
+                self.functions.get_mut(&address).expect("made above").vfio = Some(vfio);
+            }
         }
         self.tree.set(&format!("{pf_dir}/sriov_numvfs"), format!("{count}\n"));
+        self.divide_vram(pf);
+    }
+
+    /// The memory is divided fairly when VFs are made, and free again when they go
+    /// (k:drivers/gpu/drm/xe/xe_sriov_pf_provision.c).
+    fn divide_vram(&mut self, pf: &str) {
+        let Some(sriov) = self.pci_spec(pf).and_then(|spec| spec.sriov.clone()) else { return };
+        let Some(bytes) = sriov.vram else { return };
+        let (dir, count) =
+            (self.functions[pf].dir.clone(), u32::try_from(self.vfs_of(pf).len()).expect("few"));
+        for vf in 1..=sriov.total {
+            let share = if vf <= count { bytes / u64::from(count) } else { 0 };
+            self.tree.set(&format!("{dir}/sriov_admin/vf{vf}/profile/vram_quota"), format!("{share}\n"));
+        }
     }
 
     /// Takes the VFs away, the first first (sriov_del_vfs). One that a guest has loses its links, and is
@@ -190,6 +213,7 @@ impl Kernel {
         }
         let dir = self.functions[pf].dir.clone();
         self.tree.set(&format!("{dir}/sriov_numvfs"), "0\n");
+        self.divide_vram(pf);
         if unbind {
             self.take(pf);
         }
@@ -374,6 +398,7 @@ impl Kernel {
     /// Takes a function from its driver.
     pub(super) fn take(&mut self, address: &str) {
         self.let_go(address);
+        self.unregister_vgpu(address);
         let Some(function) = self.functions.get_mut(address) else { return };
         let (dir, group, vfio) = (function.dir.clone(), function.group, function.vfio.take());
         function.driver = None;
