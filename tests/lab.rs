@@ -48,6 +48,8 @@ mod saved;
 mod terms;
 #[path = "lab/torture.rs"]
 mod torture;
+#[path = "lab/vendors.rs"]
+mod vendors;
 #[path = "lab/vfs.rs"]
 mod vfs;
 #[path = "lab/xml.rs"]

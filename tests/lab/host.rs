@@ -205,6 +205,11 @@ pub(crate) fn is_confined() -> bool {
     std::env::var_os("VGPUD_LAB_APPARMOR").is_some_and(|value| !value.is_empty())
 }
 
+/// Whether the host inside is a Debian 12, whose kernel is too old for the simulated GPUs.
+pub(crate) fn is_debian_12() -> bool {
+    std::env::var_os("VGPUD_LAB_DEBIAN").is_some_and(|value| value == "12")
+}
+
 /// For what takes the service, libvirt or the kernel a moment.
 pub(crate) const SHORT: Duration = Duration::from_secs(30);
 
