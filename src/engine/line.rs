@@ -108,9 +108,10 @@ impl Engine {
     }
 
     fn standings(&self) -> Result<Vec<Standing>, Refusal> {
+        let snapshot = self.fresh(Instant::now() + OPERATION)?;
+        // Read last: whoever joined while the host was read stands ahead of what that reading found.
         let now = clock::epoch_seconds();
         let line = self.line().line(now);
-        let snapshot = self.fresh(Instant::now() + OPERATION)?;
         let owners = self.owners(&snapshot);
         let stand = |one: &Waiting| {
             let wanted = self.wanted_of(one.domain.uuid);

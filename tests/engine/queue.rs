@@ -52,7 +52,10 @@ fn starts_that_wait_are_served_by_priority_as_room_comes() {
     let high = high.wait_with_output().expect("an end");
     assert!(high.status.success(), "{}", stderr(&high));
     assert!(stderr(&high).contains("domain high waited"), "{}", stderr(&high));
-    assert!(world.live_file("high").exists() && !world.live_file("low").exists());
+    assert!(world.live_file("high").exists());
+    // A reading of the host that is half before and half after a start may let the next one try; the driver
+    // refuses it, and it waits on.
+    wait("low waits on", || (line(&world) == ["low"] && !world.live_file("low").exists()).then_some(()));
     world.stop("full2");
     let low = low.wait_with_output().expect("an end");
     assert!(low.status.success(), "{}", stderr(&low));

@@ -98,7 +98,7 @@ fn one_definition_starts_on_a_gpu_that_is_a_parent_and_on_one_whose_vfs_are() {
     let types =
         format!("test $(ls -d /sys/bus/pci/devices/{SECOND}/virtfn*/mdev_supported_types | wc -l) = 4");
     lab.wait(&types, LONG);
-    lab.ok("vgpuctl profile create desk --framebuffer 4GiB");
+    lab.ok("vgpuctl profile create desk --framebuffer 4GiB --float type");
     let web = lab.guest("web");
     web.attach("desk");
     let uuid = web.named_mdevs().remove(0);
