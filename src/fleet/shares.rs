@@ -15,6 +15,8 @@ mod outlook;
 mod placer;
 mod policy;
 mod random;
+#[cfg(test)]
+mod tests;
 mod values;
 
 pub use fragments::Fragments;

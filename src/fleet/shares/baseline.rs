@@ -2,6 +2,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "scores are hundredths between 0 and 200")]
 
+use super::formula::signed;
 use super::kind::Kind;
 use super::node::{Node, WHOLE};
 
@@ -18,9 +19,9 @@ pub(super) fn best_fit(kind: &Kind, node: &Node) -> i32 {
     100 - ((1.0 - (0.5 * cpu + 0.5 * gpu)) * 100.0) as i32
 }
 
-/// The emptiest node first: what is left over in GPUs, then in CPU.
+/// The node whose GPUs have most left over, in thousandths.
 pub(super) fn spread(kind: &Kind, node: &Node) -> i32 {
-    100 - best_fit(kind, node)
+    8000 - signed(node.idle() - kind.milli())
 }
 
 /// The product of what is free and what is asked for, each against the largest node.

@@ -7,6 +7,9 @@ use super::node::{Node, WHOLE};
 
 /// Group sizes that have a price.
 const GROUPS: [u8; 3] = [2, 4, 8];
+/// Ways to care for free groups: how many times the expected demand counts, and the price of a group as
+/// a part of its GPUs when it is wholly scarce.
+pub(super) const CARES: [(f64, f64); 3] = [(1.0, 0.05), (2.0, 0.1), (4.0, 0.2)];
 /// Parts that the root of a level difference is counted in.
 pub(super) const LEVEL_PARTS: i32 = 64;
 /// Rounds of spreading the demand over the models.
@@ -57,8 +60,8 @@ pub struct Outlook {
     pub(super) cores: i32,
     /// By model: the root of how much its level is above the least, in [`LEVEL_PARTS`].
     pub(super) levels: Vec<i32>,
-    /// Thousandths of a GPU that losing a free group of 2, 4 or 8 costs.
-    pub(super) groups: [i32; 3],
+    /// For each of [`CARES`], the thousandths of a GPU that losing a free group of 2, 4 or 8 costs.
+    pub(super) groups: [[i32; 3]; CARES.len()],
 }
 
 impl Outlook {
@@ -79,22 +82,22 @@ impl Outlook {
         let all: f64 = idle.iter().sum();
         let most = MOST_CORES * ratio / KNOWN_RATIO;
         let cores = (0.7 * cpu / all.max(1.0)).clamp(most.min(1.0), most);
-        let group = |at: usize| {
-            let expected = demand.groups[at] * all / f64::from(WHOLE);
+        let group = |(early, price): (f64, f64), at: usize| {
+            let expected = early * demand.groups[at] * all / f64::from(WHOLE);
             let scarce = (expected / groups[at].max(0.5)).min(1.0).powi(3);
-            (0.05 * scarce * f64::from(GROUPS[at]) * f64::from(WHOLE) / 10.0).round() as i32 * 10
+            (price * scarce * f64::from(GROUPS[at]) * f64::from(WHOLE) / 10.0).round() as i32 * 10
         };
         Self {
             cores: (cores * 5.0).round() as i32 * 2,
             levels: levels(demand, &idle, all),
-            groups: [group(0), group(1), group(2)],
+            groups: CARES.map(|care| [group(care, 0), group(care, 1), group(care, 2)]),
         }
     }
 
     /// Returns the price of the free groups that are lost when `before` free GPUs become `after`.
-    pub(super) fn lost_groups(&self, before: u8, after: u8) -> i32 {
+    pub(super) fn lost_groups(&self, care: usize, before: u8, after: u8) -> i32 {
         let lost = |at: usize| i32::from(before / GROUPS[at]) - i32::from(after / GROUPS[at]);
-        self.groups.iter().enumerate().map(|(at, price)| price * lost(at)).sum()
+        self.groups[care].iter().enumerate().map(|(at, price)| price * lost(at)).sum()
     }
 
     /// Returns the root of the level difference of a model, in [`LEVEL_PARTS`].

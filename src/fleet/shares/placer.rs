@@ -15,6 +15,8 @@ use super::values::Values;
 
 /// Draws of a node at random before the nodes with room are counted.
 const DRAWS: usize = 32;
+/// Parts of a task that equal growths are told apart by.
+const STATE_PARTS: i64 = 16;
 /// The part of the fleet that is asked for between two outlooks.
 const RENEWALS: u64 = 200;
 
@@ -46,10 +48,8 @@ impl Rules {
             Policy::Spread => baseline::spread(kind, node),
             Policy::LeastLoaded => baseline::least_loaded(node),
             Policy::Fgd | Policy::FgdRandomTies => self.fgd(kind, node),
-            Policy::FgdExact => self.fragments.as_ref().map_or(0, |fragments| {
-                let growth = fragments.growth(kind, node).0;
-                i32::try_from(growth).unwrap_or(if growth < 0 { i32::MIN } else { NO_ROOM - 1 })
-            }),
+            Policy::FgdExact => self.fgd_exact(kind, node, STATE_PARTS),
+            Policy::FgdExactOrder => self.fgd_exact(kind, node, 1),
             Policy::Formula => formula::score(kind, node, &self.outlook),
             Policy::Vgpud => match &self.values {
                 Some(values) => values.score(kind, node, &self.outlook),
@@ -70,16 +70,33 @@ impl Rules {
         100 - (100.0 / (1.0 + (growth / 1000.0).exp())) as i32
     }
 
+    /// Returns the growth as a whole number, with a last digit of `parts` from the node's state.
+    fn fgd_exact(&self, kind: &Kind, node: &Node, parts: i64) -> i32 {
+        let Some(fragments) = &self.fragments else { return 0 };
+        // Mixes of more tasks are counted in larger parts, so that 32 bits suffice.
+        let growth = fragments.growth(kind, node).0.div_euclid(fragments.total() / 10_000 + 1);
+        let score = growth * parts + (state_mark(node) % parts.unsigned_abs()).cast_signed();
+        i32::try_from(score).unwrap_or(if score < 0 { i32::MIN } else { NO_ROOM - 1 })
+    }
+
     /// Returns the GPUs that the policy takes on a node.
     fn gpus(&self, kind: &Kind, node: &Node) -> u8 {
         match (self.policy, &self.fragments) {
-            (Policy::Fgd | Policy::FgdExact | Policy::FgdRandomTies, Some(fragments)) => {
-                fragments.growth(kind, node).1
-            }
+            (policy, Some(fragments)) if policy.is_fgd() => fragments.growth(kind, node).1,
             (Policy::LeastLoaded | Policy::Spread, _) if kind.is_share() => emptiest(node),
             _ => node.tightest(kind),
         }
     }
+}
+
+/// Mixes what is free on a node into a number.
+fn state_mark(node: &Node) -> u64 {
+    let start = u64::from(node.cpu()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = node.shares().iter().fold(start, |mark, &idle| {
+        let mark = (mark ^ u64::from(idle)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mark ^ (mark >> 29)
+    });
+    mixed >> 40
 }
 
 fn emptiest(node: &Node) -> u8 {
@@ -110,13 +127,12 @@ impl Placer {
     #[must_use]
     pub fn new(nodes: Vec<Node>, policy: Policy, demand: Demand, seed: u64) -> Self {
         let models = nodes.iter().map(|node| usize::from(node.model()) + 1).max().unwrap_or(1);
-        let fragments = matches!(policy, Policy::Fgd | Policy::FgdExact | Policy::FgdRandomTies);
         let capacity: u64 = nodes.iter().map(|node| u64::from(node.idle())).sum();
         let ratio = ratio(&nodes);
         let mut placer = Self {
             rules: Rules {
                 policy,
-                fragments: fragments.then(|| Fragments::new(&demand.mix, models)),
+                fragments: policy.is_fgd().then(|| Fragments::new(&demand.mix, models)),
                 values: None,
                 demand,
                 outlook: Outlook::default(),

@@ -30,8 +30,11 @@ pub enum Policy {
     RoundRobin,
     /// Least growth of fragmentation, cut to hundredths as published.
     Fgd,
-    /// Least growth of fragmentation, compared exactly.
+    /// Least growth of fragmentation, compared exactly; equal growth in no order, as with sums of
+    /// floating-point numbers, whose last bits depend on the node's state.
     FgdExact,
+    /// Least growth of fragmentation, compared exactly, and the first node on ties.
+    FgdExactOrder,
     /// The published score, ties at random.
     FgdRandomTies,
     /// The closed formula.
@@ -61,6 +64,7 @@ const NAMES: &[(&str, Policy)] = &[
     ("round-robin", Policy::RoundRobin),
     ("fgd", Policy::Fgd),
     ("fgd-exact", Policy::FgdExact),
+    ("fgd-exact-order", Policy::FgdExactOrder),
     ("fgd-random-ties", Policy::FgdRandomTies),
     ("vgpud-formula", Policy::Formula),
     ("vgpud", Policy::Vgpud),
@@ -78,6 +82,11 @@ impl Policy {
     /// Returns the names of all policies.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMES.iter().map(|&(name, _)| name)
+    }
+
+    /// Returns whether it scores by the growth of fragmentation.
+    pub(super) fn is_fgd(self) -> bool {
+        matches!(self, Self::Fgd | Self::FgdExact | Self::FgdExactOrder | Self::FgdRandomTies)
     }
 
     pub(super) fn has_random_ties(self) -> bool {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::formula::signed;
 use super::kind::Kind;
 use super::node::{Node, WHOLE};
-use super::outlook::{KNOWN_RATIO, LEVEL_PARTS, Outlook};
+use super::outlook::{CARES, KNOWN_RATIO, LEVEL_PARTS, Outlook};
 
 /// Borders of the CPU classes in tenths of a core per idle GPU, on a fleet of the known ratio.
 const BORDERS: [u32; 11] = [10, 31, 42, 60, 80, 100, 115, 130, 160, 240, 400];
@@ -38,6 +38,8 @@ pub struct Values {
     borders: Vec<u32>,
     /// Scores are rounded to this many thousandths.
     grain: i32,
+    /// Which of the ways to care for free groups of GPUs.
+    care: usize,
     /// By model, class and hundredths, in sixteenths of a thousandth.
     table: Vec<i32>,
 }
@@ -68,10 +70,19 @@ impl Values {
     pub fn parse(text: &str) -> Result<Self, TableError> {
         let values: Self = serde_json::from_str(text)?;
         let wanted = values.models * CLASSES * LEVELS;
-        if values.version != VERSION || values.table.len() != wanted || values.borders.len() != CLASSES - 1 {
+        if values.version != VERSION
+            || values.table.len() != wanted
+            || values.borders.len() != CLASSES - 1
+            || values.care >= CARES.len()
+        {
             return Err(TableError::Shape { version: values.version, entries: values.table.len(), wanted });
         }
         Ok(values)
+    }
+
+    /// Returns the same table with another way to care for free groups.
+    pub(super) fn with_care(self, care: usize) -> Self {
+        Self { care, ..self }
     }
 
     /// Returns the score of a node for a kind that fits; lower is better.
@@ -100,7 +111,7 @@ impl Values {
         let taken = |(gpu, &idle): (usize, &u16)| u8::from(idle == WHOLE && gpus >> gpu & 1 == 1);
         let taken: u8 = node.shares().iter().enumerate().map(taken).sum();
         let free = node.free_gpus();
-        level + outlook.lost_groups(free, free - taken)
+        level + outlook.lost_groups(self.care, free, free - taken)
     }
 
     fn row(&self, model: u8, cpu: u32, idle: u32) -> &[i32] {
@@ -183,7 +194,7 @@ impl Lessons {
             (value * PARTS as f32).round() as i32
         });
         let table = table.collect();
-        Values { version: VERSION, models: self.models, borders: self.borders.clone(), grain, table }
+        Values { version: VERSION, models: self.models, borders: self.borders.clone(), grain, care: 0, table }
     }
 }
 
