@@ -6,7 +6,7 @@ use crate::domain_xml::read::{self, child_text, children, hostdev, hostdevs};
 use crate::domain_xml::{DomainXmlError, Hostdev, MAX_XML, Source};
 use crate::model::{DomainUuid, one_line};
 
-/// A domain as far as rules about hostdevs look at it. Unlike [`read`](crate::domain_xml::read) it takes XML
+/// A domain as far as rules about hostdevs look at it. Unlike [`crate::domain_xml::read()`] it takes XML
 /// without a UUID, as people write it for `virsh define`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
