@@ -82,7 +82,7 @@ fn uninstalling_leaves_the_host_as_it_was_and_a_running_guest_alone() {
     assert_eq!(lab.ok(&format!("cat {PF}/sriov_drivers_autoprobe")), "1", "as before vgpud");
     let left = lab.ok("find / -xdev -path /usr/src/vgpud -prune -o -iname '*vgpu*' -print 2>/dev/null |
          grep -vE '^/(usr/bin/lab-guest|tmp|var/log|root|etc/vgpud-lab|usr/lib/vgpud-lab|var/lib/vgpud-lab|var/log)' |
-         grep -v vgpud-lab | sort");
+         grep -vE 'vgpud-lab|vgpu-sim' | sort");
     assert_eq!(
         left.lines()
             .filter(|path| !path.starts_with("/var/lib/vgpud") && !path.starts_with("/etc/vgpud"))
