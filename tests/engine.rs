@@ -46,6 +46,10 @@ mod walk;
 mod saved;
 
 #[cfg(test)]
+#[path = "engine/passthrough.rs"]
+mod passthrough;
+
+#[cfg(test)]
 #[path = "engine/xe.rs"]
 mod xe;
 

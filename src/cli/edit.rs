@@ -11,7 +11,7 @@ use crate::cli::report::{Format, Report};
 use crate::cli::rules::{RulesArguments, Switch};
 use crate::cli::table::{Table, printable};
 use crate::client::{Client, ClientError, segment};
-use crate::model::{Float, Framebuffer, PciId, Policy, Profile, ProfileName, Wish};
+use crate::model::{Float, Framebuffer, PciId, Policy, Profile, ProfileName, WhichGpu, Wish};
 use crate::profile;
 use crate::wire::{Affected, Change, EditProfile, Edited, Kind, Refusal};
 
@@ -45,6 +45,9 @@ struct Changes {
     /// A virtual function with this PCI id, such as 8086:10ca
     #[arg(long, value_name = "ID", group = "wish")]
     vf: Option<PciId>,
+    /// A whole GPU: any, or one with this PCI id, such as 10de:2684
+    #[arg(long, value_name = "any|ID", group = "wish")]
+    gpu: Option<WhichGpu>,
     /// Read the whole profile from a file; - is stdin
     #[arg(long, conflicts_with_all = ["wish", "class", "no_class", "policy", "float", "display", "ramfb"])]
     file: Option<PathBuf>,
@@ -73,7 +76,10 @@ struct Changes {
 impl Changes {
     fn wish(&self) -> Option<Wish> {
         let named = self.mdev_type.clone().map(Wish::Type);
-        named.or(self.framebuffer.map(Wish::Framebuffer)).or(self.vf.map(Wish::Vf))
+        named
+            .or(self.framebuffer.map(Wish::Framebuffer))
+            .or(self.vf.map(Wish::Vf))
+            .or(self.gpu.map(Wish::Gpu))
     }
 
     fn is_empty(&self) -> bool {

@@ -12,7 +12,9 @@ use crate::cli::report::{Format, Report};
 use crate::cli::rules::{self, RulesArguments};
 use crate::cli::table::{Table, facts};
 use crate::client::{Client, ClientError, segment};
-use crate::model::{AllocationId, Float, Framebuffer, PciId, Policy, Profile, ProfileName, Rules, Wish};
+use crate::model::{
+    AllocationId, Float, Framebuffer, PciId, Policy, Profile, ProfileName, Rules, WhichGpu, Wish,
+};
 use crate::profile;
 use crate::wire::{Changed, Explanation, Kind, ProfileUse, Profiles, Refusal};
 
@@ -109,6 +111,9 @@ struct WishArguments {
     /// A virtual function with this PCI id, such as 8086:10ca
     #[arg(long, value_name = "ID")]
     vf: Option<PciId>,
+    /// A whole GPU with its audio function: any, or one with this PCI id, such as 10de:2684
+    #[arg(long, value_name = "any|ID")]
+    gpu: Option<WhichGpu>,
     /// Read the profile from a file; - is stdin
     #[arg(long)]
     file: Option<PathBuf>,
@@ -157,8 +162,12 @@ impl Create {
             WishArguments { mdev_type: Some(mdev_type), .. } => Wish::Type(mdev_type),
             WishArguments { framebuffer: Some(size), .. } => Wish::Framebuffer(size),
             WishArguments { vf: Some(id), .. } => Wish::Vf(id),
+            WishArguments { gpu: Some(which), .. } => Wish::Gpu(which),
             WishArguments { .. } => {
-                return Err(Refusal::new(Kind::Usage, "say one of --type, --framebuffer, --vf and --file"));
+                return Err(Refusal::new(
+                    Kind::Usage,
+                    "say one of --type, --framebuffer, --vf, --gpu and --file",
+                ));
             }
         };
         let Self { name, class, policy, float, display, ramfb, rules, .. } = self;

@@ -13,7 +13,7 @@ use crate::domain_xml::Options;
 use crate::ledger::{Change, Need};
 use crate::model::{
     Allocation, AllocationId, AllocationState, CapacityMode, Device, DeviceKind, DomainRef, DomainUuid, Kind,
-    MdevUuid, PciAddress, Pointing, Profile, Realized, Refusal, Terms,
+    MdevUuid, PciAddress, Pointing, Profile, Realized, Refusal, Terms, Wish,
 };
 use crate::placement::{self, Must, Naming};
 use crate::wire::{self, Allocate, AllocationView, Through};
@@ -73,6 +73,13 @@ impl Engine {
             ));
         }
         let profile = self.profile(&request.profile)?;
+        if matches!(profile.wish, Wish::Gpu(_)) && matches!(request.through, Through::Live | Through::LiveXml)
+        {
+            let text =
+                "a whole GPU is not plugged into a running guest: it has functions that must come together";
+            return Err(Refusal::new(Kind::Conflict, text)
+                .hint("without --live the domain has it from its next start on"));
+        }
         let deadline = Instant::now() + OPERATION;
         let _turn = self.domain_turn(domain.uuid, deadline)?;
         let kept = self.kept(domain, request);
@@ -83,6 +90,7 @@ impl Engine {
         let mut allotment = Allotment { xml: Vec::new(), notes, new, kept };
         for allocation in allotment.new.iter().chain(&allotment.kept) {
             allotment.xml.push(self.hostdev(allocation, &profile)?);
+            allotment.xml.extend(self.companion_hostdevs(allocation)?.into_iter().map(|(_, xml)| xml));
         }
         if request.dry_run {
             if request.terms.mode == CapacityMode::Guaranteed {
@@ -142,6 +150,7 @@ impl Engine {
                 domain: domain.clone(),
                 profile: profile.name.clone(),
                 device,
+                companions: self.companions(device)?,
                 state: AllocationState::Leased,
                 until: Some(until),
                 saved: false,
@@ -200,11 +209,19 @@ impl Engine {
         Ok(address)
     }
 
+    /// The functions that go with a whole GPU; each gets a hostdev.
+    fn companions(&self, device: Device) -> Result<Vec<PciAddress>, Refusal> {
+        let Some(address) = device.vf() else { return Ok(Vec::new()) };
+        let (snapshot, _) = self.recent()?;
+        let whole = snapshot.whole(address).filter(|_| snapshot.vf(address).is_none());
+        Ok(whole.map(|(_, whole)| whole.companion_addresses()).unwrap_or_default())
+    }
+
     /// A VF is chosen when it is promised: there the round of its profile goes on.
     fn rota_of_vfs(&self, profile: &Profile, new: &[Allocation]) -> Option<Change> {
         let vf = new.iter().filter_map(|one| one.device.vf()).next_back()?;
         let (snapshot, _) = self.recent().ok()?;
-        self.rota(profile, &snapshot.vf(vf)?.0.id)
+        self.rota(profile, &snapshot.function(vf)?.0.id)
     }
 
     pub(super) fn free_id(&self, new: &[Allocation]) -> AllocationId {
@@ -246,6 +263,19 @@ impl Engine {
             .templates
             .render(allocation.device, &allocation.id, Options::from(profile))
             .map_err(|error| Refusal::from_error(Kind::HostFault, &error))
+    }
+
+    /// Renders the hostdevs of the functions that go with a whole GPU, each with its alias.
+    ///
+    /// # Errors
+    /// When the template does not take its values.
+    pub fn companion_hostdevs(&self, allocation: &Allocation) -> Result<Vec<(String, String)>, Refusal> {
+        let render = |function: &PciAddress| {
+            let alias = allocation.id.companion_alias(*function);
+            let xml = self.inner.templates.render_companion(*function, &alias);
+            xml.map(|xml| (alias, xml)).map_err(|error| Refusal::from_error(Kind::HostFault, &error))
+        };
+        allocation.companions.iter().map(render).collect()
     }
 
     /// Makes what is not left to the start: slices for a running guest, and guaranteed ones, also those of an

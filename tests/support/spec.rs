@@ -69,6 +69,10 @@ pub(crate) struct PciSpec {
     pub(crate) link: Option<(String, u32, String, u32)>,
     pub(crate) sriov: Option<SriovSpec>,
     pub(crate) parent: Option<ParentSpec>,
+    /// Other attributes, by their path below the function.
+    pub(crate) attributes: Vec<(&'static str, &'static str)>,
+    /// The function whose IOMMU group it shares.
+    pub(crate) group_of: Option<String>,
 }
 
 #[derive(Clone, Debug)]
