@@ -53,7 +53,8 @@ pub use snapshot::{
 pub use step::Step;
 pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};
 pub use usage::{
-    Busy, GpuState, MigMode, NvmlType, Placements, SchedulerPolicy, SchedulerState, SizeMode, VgpuUse,
+    Busy, GpuState, MigMode, NvmlType, PairState, Placements, SchedulerPolicy, SchedulerState, SizeMode,
+    VgpuUse,
 };
 pub use version::{LibvirtVersion, NoVersion};
 pub use vgpu::{VgpuSlot, VgpuType};
