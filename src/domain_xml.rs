@@ -11,6 +11,7 @@ mod mark;
 mod numa;
 mod ours;
 mod owned;
+mod peers;
 mod read;
 mod template;
 
@@ -19,6 +20,7 @@ pub use exchange::{Exchange, ExchangeError, exchange};
 pub use mark::{Edited, mark, unmark};
 pub use ours::{OursError, ours};
 pub use owned::OwnedSet;
+pub use peers::set_peers;
 pub use read::{DomainXml, DomainXmlError, Hostdev, MAX_XML, Source, hostdev_range, mentions_hostdev, read};
 pub use template::{Options, TemplateError, Templates};
 

@@ -15,6 +15,7 @@
 //! float = "type"            # what may differ from one start to the next: parent, type or vendor
 //! display = true            # display='on' in the hostdev
 //! ramfb = true              # ramfb='on' in the hostdev; needs display
+//! peers = true              # whole GPUs of one domain reach each other; needs gpu
 //!
 //! order = ["0000:41:00.0"]  # for the policy `priority`: the best GPU first
 //! priority = 10             # who waits for room is served by this
@@ -103,6 +104,8 @@ struct File {
     display: bool,
     #[serde(default)]
     ramfb: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    peers: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     order: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +178,7 @@ pub fn parse(name: ProfileName, text: &str) -> Result<Profile, ProfileError> {
         float: file.float,
         display: file.display,
         ramfb: file.ramfb,
+        peers: file.peers,
         ..Profile::new(name, wish)
     };
     validate(&profile)?;
@@ -194,6 +198,7 @@ pub fn print(profile: &Profile) -> String {
         float: profile.float,
         display: profile.display,
         ramfb: profile.ramfb,
+        peers: profile.peers,
         order: profile.rules.order.clone(),
         priority: Some(profile.rules.priority).filter(|priority| *priority != 0),
         preemptible: profile.rules.preemptible,
@@ -247,6 +252,9 @@ pub fn validate(profile: &Profile) -> Result<(), ProfileError> {
             );
         }
         _ => {}
+    }
+    if profile.peers && !matches!(profile.wish, Wish::Gpu(_)) {
+        return absurd("peers are whole GPUs: it needs gpu as well".to_owned());
     }
     check_rules(profile)?;
     if profile.ramfb && !profile.display {

@@ -49,7 +49,7 @@ struct Changes {
     #[arg(long, value_name = "any|ID", group = "wish")]
     gpu: Option<WhichGpu>,
     /// Read the whole profile from a file; - is stdin
-    #[arg(long, conflicts_with_all = ["wish", "class", "no_class", "policy", "float", "display", "ramfb"])]
+    #[arg(long, conflicts_with_all = ["wish", "class", "no_class", "policy", "float", "display", "ramfb", "peers"])]
     file: Option<PathBuf>,
     /// A label for the kind of work, such as graphics
     #[arg(long, conflicts_with = "no_class")]
@@ -69,6 +69,9 @@ struct Changes {
     /// Show the firmware's screen on that display too
     #[arg(long, value_enum)]
     ramfb: Option<Switch>,
+    /// Tell whole GPUs of one domain to its guest's driver as peers
+    #[arg(long, value_enum)]
+    peers: Option<Switch>,
     #[command(flatten)]
     rules: RulesArguments,
 }
@@ -91,6 +94,7 @@ impl Changes {
             && self.float.is_none()
             && self.display.is_none()
             && self.ramfb.is_none()
+            && self.peers.is_none()
             && self.rules.is_empty()
     }
 
@@ -105,6 +109,7 @@ impl Changes {
             float: self.float.unwrap_or(was.float),
             display: on(self.display, was.display),
             ramfb: on(self.ramfb, was.ramfb),
+            peers: on(self.peers, was.peers),
             rules: self.rules.apply(&was.rules),
         }
     }

@@ -95,6 +95,9 @@ pub(super) struct Create {
     /// Show the firmware's screen on that display too
     #[arg(long, conflicts_with = "file", requires = "display")]
     ramfb: bool,
+    /// Only GPUs below one PCIe switch for one domain, told to NVIDIA's driver in the guest as peers (GPUDirect P2P)
+    #[arg(long, requires = "gpu", conflicts_with = "file")]
+    peers: bool,
     #[command(flatten)]
     rules: RulesArguments,
 }
@@ -170,9 +173,10 @@ impl Create {
                 ));
             }
         };
-        let Self { name, class, policy, float, display, ramfb, rules, .. } = self;
+        let Self { name, class, policy, float, display, ramfb, peers, rules, .. } = self;
         let rules = rules.apply(&Rules::default());
-        let profile = Profile { class, policy, float, display, ramfb, rules, ..Profile::new(name, wish) };
+        let profile =
+            Profile { class, policy, float, display, ramfb, peers, rules, ..Profile::new(name, wish) };
         profile::validate(&profile).map_err(refuse)?;
         Ok(profile)
     }
@@ -249,6 +253,7 @@ fn show(used: &ProfileUse) -> String {
         ("float", profile.float.to_string()),
         ("display", display(profile)),
     ];
+    lines.extend(profile.peers.then(|| ("peers", "yes: below one switch".to_owned())));
     lines.extend(rules::told(profile));
     lines.push(("allocations", used.allocations.to_string()));
     facts(&lines)

@@ -1,7 +1,8 @@
 //! Attach and detach: promises into and out of a domain's definition.
 
 use super::{CALL, Desk, shows};
-use crate::libvirt::{Definition, Listed};
+use crate::domain_xml;
+use crate::libvirt::{Definition, Listed, Version, VirtError};
 use crate::model::{Allocation, AllocationId, Device, DomainUuid, HookDevice, Kind, Refusal, Wish};
 use crate::wire::{self, Allocate, Detach, Through};
 
@@ -19,6 +20,7 @@ impl Desk {
         if matches!(request.through, Through::Definition | Through::Live) && !listed.persistent {
             return Err(transient(&listed.domain.name, request));
         }
+        self.refuse_unmarked_peers(request)?;
         let mut allotment = self.engine.allocate(&listed.domain, request)?;
         let allowed = self.refuse_too_old(&allotment.new);
         let allowed = allowed.and_then(|()| self.interlocks(&listed, &allotment.xml));
@@ -75,7 +77,49 @@ impl Desk {
                 }
             }
         }
+        if self.has_peers(all)
+            && let Err(refusal) = self.mark_peers(domain)
+        {
+            self.undefine_all(domain, added);
+            return Err(refusal);
+        }
         if ids.is_empty() { Ok(()) } else { self.engine.tie(&ids) }
+    }
+
+    /// Writes into the definition which whole GPUs are peers; two of one switch are, one alone is not.
+    fn mark_peers(&self, domain: DomainUuid) -> Result<(), Refusal> {
+        self.mark_as_peers(domain, self.engine.cliques_of(domain))
+    }
+
+    fn mark_as_peers(&self, domain: DomainUuid, peers: Vec<AllocationId>) -> Result<(), Refusal> {
+        let done = self.link.call("edit a definition", CALL, move |host| {
+            host.redefine(domain, &mut |xml| domain_xml::set_peers(xml, &peers))
+        });
+        match done {
+            Ok(_) | Err(VirtError::NoDomain(_)) => Ok(()),
+            Err(error) => Err(Refusal::from(&error)),
+        }
+    }
+
+    /// An older libvirt takes the mark and forgets it.
+    fn refuse_unmarked_peers(&self, request: &Allocate) -> Result<(), Refusal> {
+        let peers = self.engine.profile(&request.profile)?.peers;
+        match self.link.version().filter(|version| peers && *version < Version::OVERRIDE) {
+            None => Ok(()),
+            Some(version) => Err(Refusal::new(
+                Kind::HostFault,
+                format!(
+                    "profile {} wants peers, for which libvirt {version} has no <qemu:override>; {} has",
+                    request.profile,
+                    Version::OVERRIDE
+                ),
+            )),
+        }
+    }
+
+    fn has_peers(&self, allocations: &[Allocation]) -> bool {
+        let profile = |one: &Allocation| self.engine.profile(&one.profile).ok();
+        allocations.iter().any(|one| profile(one).is_some_and(|profile| profile.peers))
     }
 
     fn undefine_all(&self, domain: DomainUuid, added: Vec<Hostdev>) {
@@ -143,6 +187,12 @@ impl Desk {
         }
         if request.live && listed.active {
             self.unplug_and_wait(&listed, &chosen)?;
+        }
+        if self.has_peers(&chosen) {
+            let gone = |id: &AllocationId| chosen.iter().any(|one| one.id == *id);
+            let left: Vec<AllocationId> =
+                self.engine.cliques_of(domain).into_iter().filter(|id| !gone(id)).collect();
+            self.mark_as_peers(domain, left)?;
         }
         Ok((self.end_detached(&listed, &chosen)?, ids))
     }

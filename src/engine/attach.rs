@@ -134,18 +134,8 @@ impl Engine {
     ) -> Result<Vec<Allocation>, Refusal> {
         let lease = request.lease_s.map_or(LEASE, |seconds| Duration::from_secs(seconds.into()));
         let until = clock::epoch_seconds().saturating_add(i64::try_from(lease.as_secs()).unwrap_or(i64::MAX));
-        let mut named = self.named_vfs();
-        let mut new: Vec<Allocation> = Vec::with_capacity(missing);
-        let kind = if missing > 0 { self.kind_for(profile)? } else { DeviceKind::Mdev };
-        while new.len() < missing {
-            let device = match kind {
-                DeviceKind::Mdev => Device::Mdev(MdevUuid(uuid::Uuid::new_v4())),
-                DeviceKind::Pci => {
-                    Device::Vf(self.draw_vf(domain, profile, &mut named, &new, request.terms)?)
-                }
-            };
-            let id = self.free_id(&new);
-            new.push(Allocation {
+        let promise = |id: AllocationId, device: Device| -> Result<Allocation, Refusal> {
+            Ok(Allocation {
                 id,
                 domain: domain.clone(),
                 profile: profile.name.clone(),
@@ -158,7 +148,22 @@ impl Engine {
                 settled: None,
                 owner: request.owner.clone(),
                 pointing: Pointing::default(),
-            });
+            })
+        };
+        if profile.peers && missing > 0 {
+            return self.draw_peers(domain, profile, missing, request.terms, &promise);
+        }
+        let (mut named, nothing) = (self.named_vfs(), BTreeSet::new());
+        let mut new: Vec<Allocation> = Vec::with_capacity(missing);
+        let kind = if missing > 0 { self.kind_for(profile)? } else { DeviceKind::Mdev };
+        while new.len() < missing {
+            let device = match kind {
+                DeviceKind::Mdev => Device::Mdev(MdevUuid(uuid::Uuid::new_v4())),
+                DeviceKind::Pci => {
+                    Device::Vf(self.draw_vf(domain, profile, &mut named, &new, request.terms, &nothing)?)
+                }
+            };
+            new.push(promise(self.free_id(&new), device)?);
         }
         Ok(new)
     }
@@ -184,14 +189,15 @@ impl Engine {
         named
     }
 
-    /// One domain never names a VF twice; beyond that the least named VF is drawn.
-    fn draw_vf(
+    /// One domain never names a VF twice, nor one of `shut`; beyond that the least named VF is drawn.
+    pub(super) fn draw_vf(
         &self,
         domain: &DomainRef,
         profile: &Profile,
         named: &mut BTreeMap<PciAddress, u32>,
         new: &[Allocation],
         terms: Terms,
+        shut: &BTreeSet<PciAddress>,
     ) -> Result<PciAddress, Refusal> {
         let (must, snapshot) = match terms.mode {
             CapacityMode::OnStart => (Must::Exist, self.recent()?.0),
@@ -200,7 +206,7 @@ impl Engine {
         let mine: BTreeSet<PciAddress> = {
             let ledger = self.ledger();
             let of_domain = ledger.book().of_domain(domain.uuid).chain(new);
-            of_domain.flat_map(Allocation::named_vfs).collect()
+            of_domain.flat_map(Allocation::named_vfs).chain(shut.iter().copied()).collect()
         };
         let bounds = self.bounds_of_new(domain, profile, &snapshot, new, terms);
         let naming = Naming { named, mine: &mine, must };

@@ -124,6 +124,9 @@ pub struct Profile {
     /// `ramfb='on'` in the hostdev; needs `display`.
     #[serde(default)]
     pub ramfb: bool,
+    /// Whether the whole GPUs that one domain has by this profile are told to its guest's driver as peers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub peers: bool,
     /// What else binds the choice of a GPU.
     #[serde(default, skip_serializing_if = "Rules::is_default")]
     pub rules: Rules,
@@ -141,6 +144,7 @@ impl Profile {
             float: Float::default(),
             display: false,
             ramfb: false,
+            peers: false,
             rules: Rules::default(),
         }
     }

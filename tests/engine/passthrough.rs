@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use crate::support::spec::HostSpec;
+use crate::support::spec::{HostSpec, PciSpec};
 use crate::support::world::{World, stderr};
 
 const GPU: &str = "0000:05:00.0";
@@ -209,4 +209,71 @@ fn a_profile_names_a_gpu_in_its_file() {
     world.host.put("p.toml", "gpu = \"any\"\nvf = \"1002:73bf\"\n");
     let line = stderr(&world.ctl(&format!("profile create three --file {}", file.display())));
     assert!(line.contains("`vf` and `gpu`"), "{line}");
+}
+
+/// Three cards: one by itself, two below one switch. Whether the switch's ports redirect requests can be read, or not.
+fn switched(id: (u16, u16), readable: bool) -> World {
+    const SWITCH: &str = "pci0000:40/0000:40:01.1/0000:41:00.0";
+    let mut spec = HostSpec::cards();
+    let card = spec.pci[0].clone();
+    let at = |address: &str, bridge: &str| {
+        let (address, bridge) = (address.to_owned(), bridge.to_owned());
+        PciSpec { address, bridge, id, driver: Some("nvidia".to_owned()), ..card.clone() }
+    };
+    let ports = ["0000:42:00.0", "0000:42:01.0"].map(|port| format!("{SWITCH}/{port}"));
+    spec.pci = vec![
+        at("0000:3f:00.0", "pci0000:3e/0000:3e:01.0"),
+        at("0000:43:00.0", &ports[0]),
+        at("0000:44:00.0", &ports[1]),
+    ];
+    if readable {
+        // A configuration space without the capability ACS.
+        let bridges = [SWITCH.to_owned()].into_iter().chain(ports);
+        spec.files = bridges.map(|at| (format!("sys/devices/{at}/config"), "\0".repeat(512))).collect();
+    }
+    spec.drivers.push(("nvidia".to_owned(), false));
+    let mut world = World::new(spec);
+    world.serve();
+    world.ok(&format!("profile create pair --gpu {:04x}:{:04x} --peers", id.0, id.1));
+    world.define("web1", 101);
+    world
+}
+
+const H100: (u16, u16) = (0x10de, 0x2330);
+
+#[test]
+fn a_pair_that_wants_peers_gets_the_gpus_of_one_switch_and_the_mark() {
+    let world = switched(H100, true);
+    let before = world.xml("web1");
+    world.ok("attach web1 --profile pair -n 2");
+    assert_eq!(world.devices("web1"), ["0000:43:00.0", "0000:44:00.0"], "not the first one by itself");
+    let xml = world.xml("web1");
+    assert_eq!(xml.matches("x-nv-gpudirect-clique' type='unsigned' value='0'").count(), 2, "{xml}");
+    world.start("web1").expect("both are free");
+    world.stop("web1");
+    let one = xml.split("ua-vgpud-").nth(1).and_then(|rest| rest.get(..8)).expect("an alias").to_owned();
+    world.ok(&format!("detach web1 --allocation {one}"));
+    assert!(!world.xml("web1").contains("gpudirect"), "one alone has no peers: {}", world.xml("web1"));
+    world.ok("attach web1 --profile pair -n 2");
+    assert_eq!(world.xml("web1").matches("gpudirect").count(), 2);
+    world.ok("detach web1");
+    assert!(!world.xml("web1").contains("qemu:override") && before.contains("<domain"));
+}
+
+#[test]
+fn gpus_whose_way_is_not_known_to_be_open_are_no_peers_and_the_reason_is_told() {
+    let cases =
+        [(H100, false, "read by root only"), ((0x1002, 0x73bf), true, "not both NVIDIA's"), (H100, true, "")];
+    for (id, readable, reason) in cases {
+        let world = switched(id, readable);
+        let count = if reason.is_empty() { 3 } else { 2 };
+        let reason = if reason.is_empty() { "not below one PCIe switch" } else { reason };
+        let line = stderr(&world.ctl(&format!("attach web1 --profile pair -n {count}")));
+        assert!(line.contains("vgpuctl topology"), "{line}");
+        assert!(line.contains(reason) || line.contains("not below one PCIe switch"), "{line}");
+        assert_eq!(world.devices("web1"), [] as [&str; 0], "{}", world.xml("web1"));
+        world.ok("profile edit pair --peers off");
+        world.ok("attach web1 --profile pair -n 2");
+        assert!(!world.xml("web1").contains("x-nv-gpudirect-clique"));
+    }
 }

@@ -86,6 +86,9 @@ impl Kernel {
             tree.file(&format!("sys/bus/pci/drivers/{driver}/bind"), 0o200, "");
             tree.file(&format!("sys/bus/pci/drivers/{driver}/unbind"), 0o200, "");
         }
+        for (path, content) in &self.spec.files {
+            tree.file(path, 0o444, content.clone());
+        }
         if !self.spec.aliases.is_empty() {
             tree.file("lib/modules/6.12.0-fake/modules.alias", 0o644, self.spec.aliases.clone());
             tree.link("sys/module/vfio_pci/drivers/pci:vfio-pci", "sys/bus/pci/drivers/vfio-pci");

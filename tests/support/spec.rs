@@ -13,6 +13,8 @@ pub(crate) struct HostSpec {
     pub(crate) pools: Vec<PoolSpec>,
     pub(crate) virtuals: Vec<VirtualSpec>,
     pub(crate) pci: Vec<PciSpec>,
+    /// Files that nothing reacts to, by their path below the root.
+    pub(crate) files: Vec<(String, String)>,
     /// Lines of `modules.alias` of the running kernel.
     pub(crate) aliases: String,
 }
