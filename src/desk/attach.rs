@@ -42,6 +42,7 @@ impl Desk {
                 self.unplug_all(&listed, &plugged);
                 self.take_back(&new, refusal);
             })?;
+            self.index(listed.domain.uuid);
             if listed.active && request.through == Through::Definition {
                 allotment.notes.push(format!(
                     "domain {} runs: this takes effect at its next start; --live plugs it in now",
@@ -115,7 +116,9 @@ impl Desk {
         if request.live && listed.active {
             self.unplug_and_wait(&listed, &chosen)?;
         }
-        Ok((self.end_detached(&listed, &chosen)?, ids))
+        let ended = self.end_detached(&listed, &chosen)?;
+        self.index(domain);
+        Ok((ended, ids))
     }
 
     fn chosen(&self, listed: &Listed, request: &Detach) -> Result<Vec<Allocation>, Refusal> {
