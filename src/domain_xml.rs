@@ -7,6 +7,7 @@
 mod details;
 mod exchange;
 mod guard;
+mod index;
 mod mark;
 mod numa;
 mod ours;
@@ -17,6 +18,7 @@ mod template;
 
 pub use details::{Details, HostdevDetails, details, hostdev_details};
 pub use exchange::{Exchange, ExchangeError, exchange};
+pub use index::{INDEX_NAMESPACE, INDEX_PREFIX, Indexed, index, index_element, with_index};
 pub use mark::{Edited, mark, unmark};
 pub use ours::{OursError, ours};
 pub use owned::OwnedSet;

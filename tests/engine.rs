@@ -42,6 +42,10 @@ mod life;
 mod walk;
 
 #[cfg(test)]
+#[path = "engine/index.rs"]
+mod index;
+
+#[cfg(test)]
 #[path = "engine/saved.rs"]
 mod saved;
 

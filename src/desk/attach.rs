@@ -44,6 +44,7 @@ impl Desk {
                 self.unplug_all(&listed, &plugged);
                 self.take_back(&new, refusal);
             })?;
+            self.index(listed.domain.uuid);
             if listed.active && request.through == Through::Definition {
                 allotment.notes.push(format!(
                     "domain {} runs: this takes effect at its next start; --live plugs it in now",
@@ -194,7 +195,9 @@ impl Desk {
                 self.engine.cliques_of(domain).into_iter().filter(|id| !gone(id)).collect();
             self.mark_as_peers(domain, left)?;
         }
-        Ok((self.end_detached(&listed, &chosen)?, ids))
+        let ended = self.end_detached(&listed, &chosen)?;
+        self.index(domain);
+        Ok((ended, ids))
     }
 
     /// Its functions would leave the guest one by one, and their group with the last.

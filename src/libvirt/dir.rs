@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::{Definition, Edit, Hypervisor, Images, Listed, Version, VirtError};
-use crate::domain_xml::{self, Edited};
+use crate::domain_xml::{self, Edited, Indexed};
 use crate::model::{AllocationId, DomainRef, DomainUuid, one_line};
 
 #[derive(Debug)]
@@ -204,6 +204,10 @@ impl Hypervisor for Dir {
                 Ok(true)
             }
         }
+    }
+
+    fn set_index(&mut self, domain: DomainUuid, indexed: &[Indexed]) -> Result<(), VirtError> {
+        self.redefine(domain, &mut |xml| Ok(domain_xml::with_index(xml, indexed))).map(drop)
     }
 
     fn plug(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError> {
