@@ -145,14 +145,28 @@ fn display(sysfs: &Sysfs, gpu: &Gpu, pci: &PciFacts) -> Option<String> {
             ));
         }
     }
-    let boot = sysfs.read(&format!("{}/boot_vga", gpu.path)).is_ok_and(|text| text == "1");
-    boot.then(|| {
-        format!(
-            "is the GPU of the firmware's screen (boot_vga): choose the other one as first in the firmware, or give this one to \
-             VFIO at boot (vfio-pci.ids={} on the kernel's command line)",
-            pci.id
-        )
-    })
+    // 3D controllers and accelerators have no such attribute.
+    if sysfs.read(&format!("{}/boot_vga", gpu.path)).ok()? != "1" {
+        return None;
+    }
+    let console = console(sysfs, &gpu.path)?;
+    Some(format!(
+        "is the GPU of the firmware's screen (boot_vga), with the host's console on {console}: choose the other one as first in \
+         the firmware, or give this one to VFIO at boot (vfio-pci.ids={} on the kernel's command line)",
+        pci.id
+    ))
+}
+
+/// The frame buffer device of the boot GPU in `dir`: its driver's, or the one that the kernel took over from the firmware.
+/// A host without any has no console there, although one of its GPUs is always the boot GPU.
+fn console(sysfs: &Sysfs, dir: &str) -> Option<String> {
+    let own = sysfs.list_optional(&format!("{dir}/graphics")).unwrap_or_default();
+    let all = sysfs.list_optional("sys/class/graphics").unwrap_or_default();
+    let platform = |name: &String| {
+        let at = sysfs.link_path(&format!("sys/class/graphics/{name}"));
+        at.is_some_and(|at| at.starts_with("sys/devices/platform/"))
+    };
+    own.into_iter().chain(all.into_iter().filter(platform)).find(|name| name.starts_with("fb"))
 }
 
 /// A driver whose module says so has no `unbind` (suppress_bind_attrs in drivers/base/bus.c); `uevent` tells that its

@@ -50,9 +50,8 @@ pub fn set_peers(xml: &str, allocations: &[AllocationId]) -> Result<Edited, Refu
     if now == wanted {
         return Ok(Edited::Same);
     }
-    let empty = overrides.is_some_and(|node| {
-        node.children().filter(Node::is_element).all(|child| ours.contains(&child))
-    });
+    let empty = overrides
+        .is_some_and(|node| node.children().filter(Node::is_element).all(|child| ours.contains(&child)));
     let mut text = xml.to_owned();
     // From the end, so that what comes before stays where it is.
     let mut cuts: Vec<Range<usize>> = match overrides {
@@ -61,7 +60,9 @@ pub fn set_peers(xml: &str, allocations: &[AllocationId]) -> Result<Edited, Refu
         None => Vec::new(),
     };
     let at = match overrides {
-        Some(node) if !empty => end_of(xml, node),
+        Some(node) if !empty => {
+            node.children().filter(Node::is_element).map(|child| child.range().end).max()
+        }
         _ => end_of(xml, root),
     };
     let at = at.ok_or_else(|| fault("an element has no end".to_owned()))?;
