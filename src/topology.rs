@@ -3,6 +3,7 @@
 //! A reader fills [`Observations`] from files below a root; [`describe`] turns them into a [`Topology`] and is pure.
 //! What only NVIDIA's library knows is given to it, and unknown without. Changes nothing.
 
+mod hints;
 mod peers;
 mod read;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{DeviceName, GpuId, IommuGroupId, Link, PairState, PciAddress, PciId};
 
+pub use hints::{Hints, hints};
 pub use peers::{Clique, describe};
 pub use read::read;
 

@@ -9,8 +9,8 @@ use crate::config::{Config, Paths};
 use crate::inventory::{ScanOptions, scan};
 use crate::model::{DeviceName, Link, PairState};
 use crate::sysfs::Sysfs;
-use crate::topology::{self, GpuPlace, Level, Pair, Possibility, Topology as Answer};
-use crate::wire::{Kind, Refusal};
+use crate::topology::{self, GpuPlace, Hints, Level, Pair, Possibility, Topology as Answer};
+use crate::wire::{AllocationView, Allocations, Kind, Refusal, SliceStatus};
 
 /// Show how the GPUs are connected, and what a VM could make of it
 ///
@@ -22,10 +22,17 @@ pub(super) struct Topology {
     /// Read the host itself, without the service; what NVIDIA's library knows is then unknown
     #[arg(long)]
     direct: bool,
+    /// What this domain's definition can say so that its memory is near its GPUs: printed, to be put in by hand
+    #[arg(long, value_name = "DOMAIN", conflicts_with = "direct")]
+    hints: Option<String>,
 }
 
 impl Topology {
     pub(super) fn run(self, client: &Client, paths: &Paths, format: Format) -> Result<Report, Refusal> {
+        if let Some(domain) = self.hints {
+            let found = domain_hints(client, &domain)?;
+            return Report::new(format, &found, |found| hints(&domain, found));
+        }
         let answer: Answer = if self.direct {
             direct(paths)?
         } else {
@@ -33,6 +40,53 @@ impl Topology {
         };
         Report::new(format, &answer, render)
     }
+}
+
+/// The GPUs of a domain are those that it has whole, and those on which its slices are now.
+fn domain_hints(client: &Client, domain: &str) -> Result<Hints, Refusal> {
+    let answer: Answer = client.get("/v1/topology").map_err(ClientError::into_refusal)?;
+    let all: Allocations = client.get("/v1/allocations").map_err(ClientError::into_refusal)?;
+    let own = |view: &&AllocationView| {
+        view.allocation.domain.name == domain || view.allocation.domain.uuid.to_string() == domain
+    };
+    let mut own = all.allocations.iter().filter(own).peekable();
+    if own.peek().is_none() {
+        return Err(Refusal::new(
+            Kind::NotFound,
+            format!("domain {domain} has no slice and no GPU of vgpud's"),
+        )
+        .hint("vgpuctl allocations lists who has"));
+    }
+    let names: Vec<DeviceName> = own
+        .filter_map(|view| match &view.slice {
+            SliceStatus::Ready { parent } | SliceStatus::InUse { parent, .. } => Some(parent.clone()),
+            SliceStatus::Reserved | SliceStatus::Missing | SliceStatus::Unfinished { .. } => {
+                view.allocation.device.to_string().parse().ok()
+            }
+        })
+        .collect();
+    Ok(topology::hints(&answer, &names))
+}
+
+fn hints(domain: &str, found: &Hints) -> String {
+    if found.nodes.is_empty() {
+        return format!(
+            "on which NUMA node the GPUs of {domain} are is not known: the host does not say, or its slices are not made now\n"
+        );
+    }
+    let mut text = String::new();
+    for (node, gpus) in &found.nodes {
+        let gpus: Vec<String> = gpus.iter().map(ToString::to_string).collect();
+        text.push_str(&format!("NUMA node {node}: {}\n", gpus.join(", ")));
+    }
+    text.push_str(&format!("\nmemory from there, below <domain>:\n\n{}", found.numatune));
+    if !found.controllers.is_empty() {
+        text.push_str(&format!(
+            "\nthe guest has a NUMA cell for each node in this order (<cpu><numa>), and a PCI bus near each, below <devices>:\n\n{}",
+            found.controllers.concat()
+        ));
+    }
+    text + &format!("\nput in with: virsh edit {domain}\n")
 }
 
 fn direct(paths: &Paths) -> Result<Answer, Refusal> {

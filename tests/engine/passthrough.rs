@@ -91,12 +91,14 @@ fn two_guests_get_two_cards_and_a_third_waits_for_one() {
 #[test]
 fn a_gpu_that_shows_the_hosts_screen_is_refused_with_what_it_shows() {
     let shown = [
-        (("boot_vga", "1\n"), ["boot_vga", "vfio-pci.ids=1002:73bf"]),
-        (("drm/card0/card0-DP-1/enabled", "enabled\n"), ["shows a picture on DP-1", "monitor"]),
+        (vec![("boot_vga", "1\n"), ("graphics/fb0/name", "amdgpudrmfb\n")], ["console on fb0", "=1002:73bf"]),
+        (vec![("drm/card0/card0-DP-1/enabled", "enabled\n")], ["shows a picture on DP-1", "monitor"]),
+        (vec![("boot_vga", "1\n")], ["", ""]),
     ];
-    for (attribute, said) in shown {
+    for (attributes, said) in shown {
         let mut spec = HostSpec::cards();
-        spec.pci[0].attributes = vec![attribute];
+        let is_used = !said[0].is_empty();
+        spec.pci[0].attributes = attributes;
         let mut world = World::new(spec);
         world.serve();
         world.ok("profile create card --gpu any");
@@ -104,7 +106,8 @@ fn a_gpu_that_shows_the_hosts_screen_is_refused_with_what_it_shows() {
         assert!(said.iter().all(|word| explained.contains(word)), "{explained}");
         world.define("web1", 101);
         world.ok("attach web1 --profile card");
-        assert_eq!(world.devices("web1")[0], OTHER);
+        let given = if is_used { OTHER } else { GPU };
+        assert_eq!(world.devices("web1")[0], given, "a boot GPU without a console is free to go");
     }
 }
 
@@ -250,6 +253,9 @@ fn a_pair_that_wants_peers_gets_the_gpus_of_one_switch_and_the_mark() {
     let xml = world.xml("web1");
     assert_eq!(xml.matches("x-nv-gpudirect-clique' type='unsigned' value='0'").count(), 2, "{xml}");
     world.start("web1").expect("both are free");
+    let topology = world.ok("topology");
+    assert!(topology.contains("PIX") && topology.contains("no port redirects"), "{topology}");
+    assert!(world.ok("topology --hints web1").contains("is not known"), "this host says no node");
     world.stop("web1");
     let one = xml.split("ua-vgpud-").nth(1).and_then(|rest| rest.get(..8)).expect("an alias").to_owned();
     world.ok(&format!("detach web1 --allocation {one}"));
