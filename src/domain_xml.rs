@@ -12,6 +12,7 @@ mod mark;
 mod numa;
 mod ours;
 mod owned;
+mod peers;
 mod read;
 mod template;
 
@@ -21,6 +22,7 @@ pub use index::{INDEX_NAMESPACE, INDEX_PREFIX, Indexed, index, index_element, wi
 pub use mark::{Edited, mark, unmark};
 pub use ours::{OursError, ours};
 pub use owned::OwnedSet;
+pub use peers::set_peers;
 pub use read::{DomainXml, DomainXmlError, Hostdev, MAX_XML, Source, hostdev_range, mentions_hostdev, read};
 pub use template::{Options, TemplateError, Templates};
 

@@ -208,12 +208,7 @@ pub trait Hypervisor {
     ///
     /// # Errors
     /// When libvirt refuses; the definition is as before.
-    fn detach(
-        &mut self,
-        domain: DomainUuid,
-        hostdev: &str,
-        allocation: &AllocationId,
-    ) -> Result<(), VirtError>;
+    fn detach(&mut self, domain: DomainUuid, hostdev: &str, alias: &str) -> Result<(), VirtError>;
 }
 
 /// Finds a domain by name or UUID in a list.

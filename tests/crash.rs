@@ -16,6 +16,10 @@ mod support;
 mod foreign;
 
 #[cfg(test)]
+#[path = "crash/passthrough.rs"]
+mod passthrough;
+
+#[cfg(test)]
 #[path = "crash/vgpu.rs"]
 mod vgpu;
 

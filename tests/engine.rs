@@ -50,6 +50,10 @@ mod index;
 mod saved;
 
 #[cfg(test)]
+#[path = "engine/passthrough.rs"]
+mod passthrough;
+
+#[cfg(test)]
 #[path = "engine/xe.rs"]
 mod xe;
 

@@ -126,9 +126,9 @@ fn is_held(book: &Book, snapshot: &HostSnapshot, allocation: &Allocation) -> boo
     let record = book.realized.get(&allocation.id).filter(|record| record.device == allocation.device);
     record.is_some_and(|record| match allocation.device {
         Device::Mdev(uuid) => snapshot.mdev(uuid).is_some(),
-        Device::Vf(address) => {
-            snapshot.vf(address).is_some_and(|(_, vf)| vf.vfio && vf.vgpu_type() == record.mdev_type.as_ref())
-        }
+        Device::Vf(address) => snapshot
+            .function(address)
+            .is_some_and(|(_, vf)| vf.vfio && vf.vgpu_type() == record.mdev_type.as_ref()),
     })
 }
 

@@ -9,6 +9,7 @@ fn profile(name: &str) -> crate::model::Profile {
 
 fn allocation(bits: u32) -> crate::model::Allocation {
     crate::model::Allocation {
+        companions: Vec::new(),
         id: crate::model::AllocationId::from_bits(bits),
         domain: DomainRef {
             uuid: "11111111-1111-4111-8111-111111111111".parse().expect("uuid"),

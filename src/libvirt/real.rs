@@ -133,7 +133,7 @@ impl Hypervisor for Real {
         })
     }
 
-    fn detach(&mut self, domain: DomainUuid, hostdev: &str, _: &AllocationId) -> Result<(), VirtError> {
+    fn detach(&mut self, domain: DomainUuid, hostdev: &str, _: &str) -> Result<(), VirtError> {
         self.change(domain, "detach a hostdev from", |domain| {
             domain.detach_device_flags(hostdev, virt::sys::VIR_DOMAIN_AFFECT_CONFIG)
         })
