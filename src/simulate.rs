@@ -3,4 +3,6 @@
 
 pub mod bound;
 pub mod openb;
+pub mod replay;
 pub mod slots;
+pub mod workloads;
