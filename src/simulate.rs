@@ -2,5 +2,7 @@
 //! files, beside bounds that no placement can pass.
 
 pub mod bound;
+pub mod clock;
 pub mod openb;
+pub mod scale;
 pub mod slots;

@@ -1,5 +1,6 @@
 //! `vgpuctl simulate`: placement measured by experiments, without the service and without a GPU.
 
+mod bench;
 mod openb;
 mod slots;
 
@@ -17,6 +18,7 @@ pub(super) enum Command {
     Openb(openb::Openb),
     Train(openb::Train),
     Slots(slots::Slots),
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -25,6 +27,7 @@ impl Command {
             Self::Openb(command) => command.run(format),
             Self::Train(command) => command.run(format),
             Self::Slots(command) => command.run(format),
+            Self::Bench(command) => command.run(format),
         }
     }
 }
