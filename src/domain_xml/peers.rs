@@ -50,9 +50,8 @@ pub fn set_peers(xml: &str, allocations: &[AllocationId]) -> Result<Edited, Refu
     if now == wanted {
         return Ok(Edited::Same);
     }
-    let empty = overrides.is_some_and(|node| {
-        node.children().filter(Node::is_element).all(|child| ours.contains(&child))
-    });
+    let empty = overrides
+        .is_some_and(|node| node.children().filter(Node::is_element).all(|child| ours.contains(&child)));
     let mut text = xml.to_owned();
     // From the end, so that what comes before stays where it is.
     let mut cuts: Vec<Range<usize>> = match overrides {
