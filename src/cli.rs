@@ -180,7 +180,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Log(command) => command.run(&client, format),
         Command::Vfs(command) => command.run(&client, format),
         Command::Mdev(command) => command.run(&client, format),
-        Command::Simulate(command) => command.run(format),
+        Command::Simulate(command) => command.run(&client, format),
     }
 }
 

@@ -30,6 +30,7 @@ pub mod libvirt;
 pub mod metrics;
 pub mod model;
 pub mod nvml;
+pub mod page;
 pub mod placement;
 pub mod plan;
 pub mod profile;
