@@ -60,9 +60,7 @@ pub fn set_peers(xml: &str, allocations: &[AllocationId]) -> Result<Edited, Refu
         None => Vec::new(),
     };
     let at = match overrides {
-        Some(node) if !empty => {
-            node.children().filter(Node::is_element).map(|child| child.range().end).max()
-        }
+        Some(node) if !empty => node.children().filter(Node::is_element).map(|child| child.range().end).max(),
         _ => end_of(xml, root),
     };
     let at = at.ok_or_else(|| fault("an element has no end".to_owned()))?;
