@@ -12,6 +12,7 @@ mod device;
 mod doctor;
 mod edit;
 mod explain;
+mod gpu;
 mod gpus;
 mod history;
 mod indent;
@@ -126,6 +127,8 @@ enum Command {
     #[command(subcommand)]
     Vfs(device::Vfs),
     #[command(subcommand)]
+    Gpu(gpu::Gpu),
+    #[command(subcommand)]
     Mdev(device::Mdev),
     #[command(subcommand)]
     Simulate(simulate::Command),
@@ -176,6 +179,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::History(command) => command.run(&client, format),
         Command::Log(command) => command.run(&client, format),
         Command::Vfs(command) => command.run(&client, format),
+        Command::Gpu(command) => command.run(&client, format),
         Command::Mdev(command) => command.run(&client, format),
         Command::Simulate(command) => command.run(format),
     }

@@ -19,6 +19,7 @@ mod policy;
 mod profile;
 mod rules;
 mod score;
+mod setting;
 mod size;
 mod snapshot;
 mod step;
@@ -45,6 +46,7 @@ pub use policy::Policy;
 pub use profile::{Candidate, Profile, Wish};
 pub use rules::{HostRules, Numa, Quota, Rules, Siblings};
 pub use score::Score;
+pub use setting::GpuSetting;
 pub use size::{Framebuffer, SizeError};
 pub use snapshot::{
     BackendKind, Gpu, HostSnapshot, Link, Mdev, MdevParent, MdevType, PciFacts, ScanProblem, Sriov, Vf,
@@ -52,7 +54,8 @@ pub use snapshot::{
 pub use step::Step;
 pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};
 pub use usage::{
-    Busy, GpuState, MigMode, NvmlType, Placements, SchedulerPolicy, SchedulerState, SizeMode, VgpuUse,
+    Busy, GpuState, MigMode, NvmlFacts, NvmlPlaced, NvmlType, Placements, SchedulerPolicy, SchedulerState,
+    SizeMode, VgpuUse,
 };
 pub use version::{LibvirtVersion, NoVersion};
 pub use vgpu::{VgpuSlot, VgpuType};

@@ -45,6 +45,10 @@ mod walk;
 #[path = "engine/saved.rs"]
 mod saved;
 
+#[cfg(all(test, feature = "nvml"))]
+#[path = "engine/gpu_set.rs"]
+mod gpu_set;
+
 #[cfg(test)]
 #[path = "engine/xe.rs"]
 mod xe;
