@@ -26,6 +26,7 @@ mod history;
 mod line;
 mod look;
 mod nvidia;
+mod peers;
 mod pointing;
 mod profiles;
 mod publish;

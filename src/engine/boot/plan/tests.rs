@@ -48,6 +48,7 @@ impl Scene {
         };
         let profile = profile("small", wish);
         let allocation = Allocation {
+            companions: Vec::new(),
             id: AllocationId::from_bits(1),
             domain: domain(),
             profile: profile.name.clone(),
@@ -76,6 +77,7 @@ impl Scene {
         let known = self.book.allocations.values().next().and_then(|one| one.settled.clone());
         let place = known.expect("a promise that has settled");
         let record = Realized {
+            before: Vec::new(),
             allocation: AllocationId::from_bits(1),
             device,
             gpu: place.gpu,
