@@ -40,6 +40,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Ends the session that calls have left behind; it would end by itself a few seconds later.
+    pub(super) fn rest_nvml(&self) {
+        self.inner
+            .nvml
+            .rest()
+            .unwrap_or_else(|error| tracing::debug!(%error, "a session of NVML stays open"));
+    }
+
     /// Lets the library be used again.
     pub(super) fn reopen_nvml(&self, id: IntentId) {
         drop(self.closed().remove(&id));

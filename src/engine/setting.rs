@@ -139,6 +139,7 @@ impl Engine {
         })?;
         // The choice of a GPU goes by the new mode from here on.
         self.survey();
+        self.rest_nvml();
         self.host_was_changed();
         Ok(())
     }
@@ -236,11 +237,17 @@ impl Engine {
             let gpu = snapshot.gpus.iter().find(|gpu| gpu.id == id)?;
             Some((id, settable(gpu).ok()?))
         });
-        here.map(|(id, address)| {
-            let said = self.inner.nvml.gpu(address);
-            (id, said.map_err(|error| Refusal::from(error).message))
-        })
-        .collect()
+        let said: BTreeMap<GpuId, Result<GpuState, String>> = here
+            .map(|(id, address)| {
+                let said = self.inner.nvml.gpu(address);
+                (id, said.map_err(|error| Refusal::from(error).message))
+            })
+            .collect();
+        if !said.is_empty() {
+            // Looks come in bursts while somebody runs the script by hand: no session may be left for that to meet.
+            self.rest_nvml();
+        }
+        said
     }
 }
 

@@ -120,8 +120,7 @@ impl Engine {
         let types = new.iter().filter_map(|gpu| Some((*gpu, places(nvml, *gpu)?)));
         self.inner.survey.take(&states, types.collect());
         if !new.is_empty() {
-            // These calls leave a session behind; it would end by itself, and is not needed meanwhile.
-            nvml.rest().unwrap_or_else(|error| tracing::debug!(%error, "a session of NVML stays open"));
+            self.rest_nvml();
             self.host_changed();
         }
         for state in &states {
