@@ -9,6 +9,7 @@ pub mod mdev;
 pub mod nvidia_vfio;
 pub mod passthrough;
 pub mod sriov;
+pub mod sriov_manage;
 pub mod xe;
 
 pub use error::{Act, Cause, StepError};
@@ -27,7 +28,7 @@ pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
     match step {
         Step::CreateMdev { parent, mdev_type, uuid } => mdev::create(sysfs, parent, mdev_type, *uuid),
         Step::RemoveMdev { uuid } => mdev::remove(sysfs, *uuid),
-        Step::SetVfs { pf, count, .. } => sriov::set_vfs(sysfs, *pf, *count),
+        Step::SetVfs { pf, count, script, .. } => sriov::set_vfs(sysfs, *pf, *count, script.as_deref()),
         Step::SetAutoprobe { pf, on } => sriov::set_autoprobe(sysfs, *pf, *on),
         Step::SetVgpuType { vf, vgpu_type, .. } => nvidia_vfio::set_type(sysfs, *vf, vgpu_type.as_ref()),
         Step::BindVf { vf } => sriov::bind_vf(sysfs, *vf),

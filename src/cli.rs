@@ -12,6 +12,7 @@ mod device;
 mod doctor;
 mod edit;
 mod explain;
+mod gpu;
 mod gpus;
 mod history;
 mod indent;
@@ -128,6 +129,8 @@ enum Command {
     #[command(subcommand)]
     Vfs(device::Vfs),
     #[command(subcommand)]
+    Gpu(gpu::Gpu),
+    #[command(subcommand)]
     Mdev(device::Mdev),
     #[command(subcommand)]
     Simulate(simulate::Command),
@@ -179,6 +182,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::History(command) => command.run(&client, format),
         Command::Log(command) => command.run(&client, format),
         Command::Vfs(command) => command.run(&client, format),
+        Command::Gpu(command) => command.run(&client, format),
         Command::Mdev(command) => command.run(&client, format),
         Command::Simulate(command) => command.run(&client, format),
     }

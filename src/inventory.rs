@@ -230,6 +230,7 @@ impl<'a> Scan<'a> {
             sriov,
             parents,
             vgpu_types: Vec::new(),
+            nvml: None,
             whole: None,
         };
         gpu.whole = passthrough::scan(self.sysfs, &gpu, &self.holders);

@@ -19,6 +19,7 @@ mod policy;
 mod profile;
 mod rules;
 mod score;
+mod setting;
 mod size;
 mod snapshot;
 mod step;
@@ -45,6 +46,7 @@ pub use policy::Policy;
 pub use profile::{Candidate, Profile, WhichGpu, Wish};
 pub use rules::{HostRules, Numa, Quota, Rules, Siblings};
 pub use score::Score;
+pub use setting::GpuSetting;
 pub use size::{Framebuffer, SizeError};
 pub use snapshot::{
     BackendKind, Gpu, HostDriver, HostSnapshot, Link, Mdev, MdevParent, MdevType, PciFacts, ScanProblem,
@@ -53,8 +55,8 @@ pub use snapshot::{
 pub use step::Step;
 pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};
 pub use usage::{
-    Busy, GpuState, MigMode, NvmlType, PairState, Placements, SchedulerPolicy, SchedulerState, SizeMode,
-    VgpuUse,
+    Busy, GpuState, MigMode, NvmlFacts, NvmlPlaced, NvmlType, PairState, Placements, SchedulerPolicy,
+    SchedulerState, SizeMode, VgpuUse,
 };
 pub use version::{LibvirtVersion, NoVersion};
 pub use vgpu::{VgpuSlot, VgpuType};

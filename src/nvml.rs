@@ -179,6 +179,17 @@ impl Nvml {
         self.worker.call("set the scheduler through NVML", ANSWER, set)
     }
 
+    /// Ends the session now; the next call begins another.
+    ///
+    /// # Errors
+    /// When a call is held up in the library.
+    pub fn rest(&self) -> Result<(), NvmlError> {
+        self.worker.call("end the session of NVML", ANSWER, |session| {
+            session.close();
+            Ok(())
+        })
+    }
+
     /// Ends the session and keeps it ended while the guard lives: to be held across `sriov-manage`, a change of MIG mode and
     /// a reset of a GPU. Calls are refused meanwhile as [`NvmlError::Closed`].
     ///

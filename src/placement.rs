@@ -33,6 +33,7 @@ pub use room::{
 };
 pub use usage::{Memory, Usage, usage};
 pub use vf::{Must, Naming, choose_vf};
+pub use vgpu::maps;
 pub use weigh::weigh;
 
 use crate::model::{

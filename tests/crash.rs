@@ -15,6 +15,10 @@ mod support;
 #[path = "crash/foreign.rs"]
 mod foreign;
 
+#[cfg(all(test, feature = "nvml"))]
+#[path = "crash/gpu_set.rs"]
+mod gpu_set;
+
 #[cfg(test)]
 #[path = "crash/passthrough.rs"]
 mod passthrough;

@@ -49,6 +49,10 @@ mod index;
 #[path = "engine/saved.rs"]
 mod saved;
 
+#[cfg(all(test, feature = "nvml"))]
+#[path = "engine/gpu_set.rs"]
+mod gpu_set;
+
 #[cfg(test)]
 #[path = "engine/passthrough.rs"]
 mod passthrough;

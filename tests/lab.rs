@@ -26,6 +26,8 @@ mod compare;
 mod disk;
 #[path = "lab/foreign.rs"]
 mod foreign;
+#[path = "lab/gpu_set.rs"]
+mod gpu_set;
 #[path = "lab/guest.rs"]
 mod guest;
 #[path = "lab/hang.rs"]

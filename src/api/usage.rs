@@ -79,6 +79,7 @@ mod tests {
             can_mix: false,
             scheduler: None,
             mig: None,
+            ecc: None,
             vgpus,
         }
     }

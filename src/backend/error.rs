@@ -194,6 +194,28 @@ pub enum StepError {
         /// VFs it can have.
         total: u32,
     },
+    /// NVIDIA's driver makes all VFs that a PF can have.
+    #[error("driver nvidia makes all {total} VFs of {pf} or none, not {count}")]
+    AllOrNone {
+        /// The PF.
+        pf: PciAddress,
+        /// VFs wanted.
+        count: u32,
+        /// VFs it can have.
+        total: u32,
+    },
+    /// The vendor's script did not do it.
+    #[error("cannot set the VFs of {pf} to {count}: {how}{}", after(.said))]
+    Script {
+        /// The PF.
+        pf: PciAddress,
+        /// VFs wanted.
+        count: u32,
+        /// Which script, and how it ended.
+        how: String,
+        /// What it said, in one line.
+        said: String,
+    },
     /// No driver that could do it.
     #[error("cannot {act}: {reason}")]
     NoDriver {
@@ -240,6 +262,15 @@ pub enum StepError {
     },
 }
 
+fn after(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
+}
+
+/// NVIDIA's script says so when a process has the GPU open.
+fn is_locked(said: &str) -> bool {
+    said.contains("unbindLock")
+}
+
 fn list(holders: &[Holder]) -> String {
     if holders.is_empty() {
         return "a process that could not be identified".to_owned();
@@ -250,14 +281,16 @@ fn list(holders: &[Holder]) -> String {
 impl StepError {
     /// Returns what kind of no this is.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match self {
             Self::CutShort { cause, .. } => cause.kind(),
             Self::Exists { .. } | Self::HasType { .. } | Self::NotWhole { .. } => Kind::Conflict,
             Self::NoRoom { .. } | Self::OtherSize { .. } => Kind::NoCapacity,
             Self::Gone { .. } => Kind::NotFound,
             Self::Held { .. } => Kind::Busy,
-            Self::TooManyVfs { .. } => Kind::Usage,
+            Self::Script { said, .. } if is_locked(said) => Kind::Busy,
+            Self::Script { .. } => Kind::HostFault,
+            Self::TooManyVfs { .. } | Self::AllOrNone { .. } => Kind::Usage,
             Self::NoDriver { .. } | Self::NotSo { .. } | Self::Kernel { .. } | Self::NoAnswer { .. } => {
                 Kind::HostFault
             }
@@ -278,6 +311,8 @@ impl StepError {
             | Self::Held { .. }
             | Self::NotWhole { .. }
             | Self::TooManyVfs { .. }
+            | Self::AllOrNone { .. }
+            | Self::Script { .. }
             | Self::NoDriver { .. }
             | Self::NotSo { .. }
             | Self::NoAnswer { .. } => None,
@@ -299,6 +334,8 @@ impl StepError {
             | Self::Held { .. }
             | Self::NotWhole { .. }
             | Self::TooManyVfs { .. }
+            | Self::AllOrNone { .. }
+            | Self::Script { .. }
             | Self::NoDriver { .. }
             | Self::NotSo { .. }
             | Self::CutShort { .. }
@@ -328,6 +365,12 @@ impl StepError {
             Self::Held { holders, .. } => holders.iter().map(held_hint).collect(),
             Self::NotWhole { .. } => vec!["vgpuctl gpus says of each GPU whether a guest can have it whole".to_owned()],
             Self::TooManyVfs { total, .. } => vec![format!("ask for {total} or fewer")],
+            Self::AllOrNone { total, .. } => vec![format!("ask for {total}, or for 0")],
+            Self::Script { said, .. } if is_locked(said) => vec![
+                "a process has the GPU open: nvidia-persistenced, DCGM, an exporter, nvidia-smi; end it and try again (fuser -v /dev/nvidia* lists them)"
+                    .to_owned(),
+            ],
+            Self::Script { .. } => vec!["the kernel log says more: dmesg | grep NVRM".to_owned()],
             Self::NoDriver { act, reason } => vec![driver_hint(act, reason)],
             Self::NotSo { .. } => vec!["the kernel log says why: dmesg".to_owned()],
             Self::Kernel { act, source } => vec![kernel_hint(act, source.errno())],
@@ -380,9 +423,9 @@ fn held_hint(holder: &Holder) -> String {
 
 fn driver_hint(act: &Act, reason: &str) -> String {
     match act {
-        Act::SetVfs { pf, count, .. } if reason.contains(super::sriov::NVIDIA) => {
-            let flag = if *count == 0 { "-d" } else { "-e" };
-            format!("with no process on the GPU: /usr/lib/nvidia/sriov-manage {flag} {pf}")
+        Act::SetVfs { .. } if reason.contains("sriov-manage") => {
+            "it comes with NVIDIA's vGPU host driver, as /usr/lib/nvidia/sriov-manage; where it lies elsewhere, say so in /etc/vgpud/vgpud.toml, [nvidia] sriov_manage"
+                .to_owned()
         }
         Act::SetVfs { .. } if reason.contains(super::sriov::GIM) => {
             "write vf_num=N in /etc/gim_config, then, with no guest on any of its VFs: modprobe -r gim && modprobe gim"

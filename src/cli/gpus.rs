@@ -85,6 +85,10 @@ fn head(gpu: &Gpu) -> String {
     facts.extend(gpu.iommu_group.map(|group| format!("IOMMU group {group}")));
     facts.extend(gpu.pci.as_ref().and_then(|pci| pci.link.as_ref()).map(link));
     facts.extend(gpu.sriov.as_ref().map(|sriov| format!("{} of {} VFs enabled", sriov.enabled, sriov.total)));
+    let nvml = gpu.nvml.as_ref();
+    facts.extend(nvml.and_then(|nvml| nvml.size_mode).map(|mode| format!("{mode}-size mode")));
+    facts.extend(nvml.and_then(|nvml| nvml.scheduler).map(|policy| format!("scheduler {policy}")));
+    facts.extend(nvml.and_then(|nvml| nvml.mig).filter(|on| *on).map(|_| "MIG mode".to_owned()));
     let backend = match gpu.backend {
         BackendKind::None => "no slices",
         BackendKind::Mdev => "slices by mdev",

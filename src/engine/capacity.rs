@@ -127,8 +127,9 @@ impl Engine {
         let owners = self.owners(&snapshot);
         let closed = self.bars_of_unfinished(&snapshot);
         let decision = placement::weigh(&want, None, &snapshot, &owners, &closed);
+        let notes = placement::maps(&decision, &snapshot, &owners);
         let decisions = vec![Decision { allocation: None, ..decision }];
-        Ok(Explained { entry: None, decisions, notes: Vec::new(), now: true })
+        Ok(Explained { entry: None, decisions, notes, now: true })
     }
 
     /// A want of a profile that nobody follows.
@@ -173,6 +174,7 @@ impl Engine {
                 number => format!("how it was placed last: vgpuctl explain #{number}"),
             });
         }
+        notes.extend(placement::maps(&decision, &snapshot, &owners));
         Ok(Explained { entry: None, decisions: vec![decision], notes, now: true })
     }
 }

@@ -140,6 +140,7 @@ pub(super) fn gone(book: &Book, device: Device) -> Vec<Change> {
 impl Engine {
     /// Closes the intent of a change that ended after its deadline, by what the host says now.
     pub(super) fn settle(&self, id: IntentId) {
+        self.reopen_nvml(id);
         self.host_was_changed();
         let Ok(snapshot) = self.fresh(Instant::now() + OPERATION) else {
             tracing::error!(

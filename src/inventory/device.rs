@@ -95,8 +95,8 @@ fn without_mdev_types(sysfs: &Sysfs, facts: &Facts<'_>) -> (BackendKind, String)
     }
     if facts.driver == Some("nvidia") {
         return none(format!(
-            "has sriov_totalvfs {total}, but driver nvidia makes VFs only through its own sriov-manage; \
-             none of them offers mdev types"
+            "has sriov_totalvfs {total}, but driver nvidia makes VFs only through its own script, which \
+             vgpuctl gpu set runs; none of them offers vGPU types"
         ));
     }
     if facts.included {

@@ -11,10 +11,11 @@ use super::{BALLAST_BYTES, LedgerError};
 use crate::model::{GpuId, HistoryEntry, ProfileName};
 
 /// The newest schema of this build, kept in SQLite's `user_version`.
-pub(super) const SCHEMA: i64 = 1;
+pub(super) const SCHEMA: i64 = 2;
 
 /// Each entry brings the schema from its index to the next.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta       (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE profiles   (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE allocations(key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
@@ -23,7 +24,11 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE wishes     (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE handmade   (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE history    (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL);
-"];
+",
+    "
+    CREATE TABLE settings   (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+",
+];
 
 /// The key of the report in `meta`.
 const BOOT_REPORT: &str = "boot-report";
@@ -96,6 +101,7 @@ impl Store {
             realized: parsed(rows("realized"), |r: &crate::model::Realized| r.allocation.clone()),
             intents: parsed(rows("intents"), |i: &super::Intent| i.id),
             wishes: parsed(rows("wishes"), |w: &super::VfWish| w.gpu.clone()),
+            settings: parsed(rows("settings"), |s: &super::SettingWish| s.gpu.clone()),
             handmade: parsed(rows("handmade"), |h: &super::Handmade| h.uuid),
             // It decides preferences only.
             rota: std::collections::BTreeMap::new(),
@@ -171,6 +177,7 @@ impl Store {
             realized: self.table("realized", |r: &crate::model::Realized| r.allocation.clone())?,
             intents: self.table("intents", |i: &super::Intent| i.id)?,
             wishes: self.table("wishes", |w: &super::VfWish| w.gpu.clone())?,
+            settings: self.table("settings", |s: &super::SettingWish| s.gpu.clone())?,
             handmade: self.table("handmade", |h: &super::Handmade| h.uuid)?,
             rota: self.rota()?,
         })
@@ -312,6 +319,8 @@ fn write_one(tx: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Erro
         Change::CloseIntent(id) => delete(tx, "intents", &id.0.to_string()),
         Change::PutWish(wish) => put(tx, "wishes", wish.gpu.as_str(), wish),
         Change::DeleteWish(gpu) => delete(tx, "wishes", gpu.as_str()),
+        Change::PutSetting(wish) => put(tx, "settings", wish.gpu.as_str(), wish),
+        Change::DeleteSetting(gpu) => delete(tx, "settings", gpu.as_str()),
         Change::PutHandmade(made) => put(tx, "handmade", &made.uuid.to_string(), made),
         Change::DeleteHandmade(uuid) => delete(tx, "handmade", &uuid.to_string()),
         Change::PutBootReport(report) => put(tx, "meta", BOOT_REPORT, report),

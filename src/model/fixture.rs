@@ -25,6 +25,7 @@ pub(crate) fn gpu(name: &str, parents: Vec<MdevParent>) -> Gpu {
         sriov: None,
         parents,
         vgpu_types: Vec::new(),
+        nvml: None,
         whole: None,
     }
 }
@@ -142,6 +143,7 @@ pub(crate) fn vgpu_gpu(
     let slot = |has: &Option<&str>| VgpuSlot {
         current: has.map(type_id),
         creatable: if has.is_some() { Vec::new() } else { creatable.iter().map(|id| type_id(id)).collect() },
+        ..VgpuSlot::default()
     };
     let bus: u32 = name.bytes().map(u32::from).sum::<u32>() % 200;
     let one = |(index, has): (usize, &Option<&str>)| {

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    BootId, DeviceName, Framebuffer, GpuId, Holder, IommuGroupId, MdevTypeId, MdevUuid, PciAddress, PciId,
-    VgpuSlot, VgpuType,
+    BootId, DeviceName, Framebuffer, GpuId, Holder, IommuGroupId, MdevTypeId, MdevUuid, NvmlFacts,
+    PciAddress, PciId, VgpuSlot, VgpuType,
 };
 
 /// Everything that was read from the host at one moment. Immutable once made.
@@ -103,6 +103,9 @@ pub struct Gpu {
     /// The types that its VFs make or are known to have made, sorted by id. Empty on other roads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vgpu_types: Vec<VgpuType>,
+    /// What NVIDIA's library said of it last; `None` where there is none, and on other GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvml: Option<NvmlFacts>,
 }
 
 /// What PCI says of a function.
@@ -224,6 +227,23 @@ pub struct Mdev {
     pub iommu_group: Option<IommuGroupId>,
     /// Who has it open. Empty when nobody has, or when this reader may not look into other processes.
     pub holders: Vec<Holder>,
+}
+
+impl Gpu {
+    /// Returns whether a VF of this PF is on the driver that guests get it from: a VFIO driver, or NVIDIA's own, which
+    /// its VFs never leave.
+    #[must_use]
+    pub fn has_bound(&self, vf: &Vf) -> bool {
+        // Kernels before 6.0 have no `vfio-dev` to tell by.
+        let vfio = vf.vfio || vf.driver.as_deref().is_some_and(|driver| driver.contains("vfio"));
+        vfio || (self.is_on_nvidia() && vf.driver == self.driver)
+    }
+
+    /// Returns whether NVIDIA's driver has it.
+    #[must_use]
+    pub fn is_on_nvidia(&self) -> bool {
+        self.driver.as_deref() == Some("nvidia")
+    }
 }
 
 /// A GPU as one thing that a guest can have: its function and those that go with it.

@@ -1,6 +1,7 @@
 //! One change in the kernel.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,9 @@ pub enum Step {
         count: u32,
         /// VFs there before.
         before: u32,
+        /// The vendor's script that does it, where the PF's driver refuses everybody else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        script: Option<PathBuf>,
     },
     /// Let host drivers take new VFs of a PF, or not: what vgpud found before it first changed the PF. Reverse:
     /// the same with the other value.
@@ -93,7 +97,7 @@ impl fmt::Display for Step {
                 write!(f, "create mdev {uuid} of type {mdev_type} on {parent}")
             }
             Self::RemoveMdev { uuid } => write!(f, "remove mdev {uuid}"),
-            Self::SetVfs { pf, count, before } => write!(f, "set VFs of {pf} from {before} to {count}"),
+            Self::SetVfs { pf, count, before, .. } => write!(f, "set VFs of {pf} from {before} to {count}"),
             Self::SetAutoprobe { pf, on } => {
                 let word = if *on { "on" } else { "off" };
                 write!(f, "turn driver probing of new VFs of {pf} {word}")

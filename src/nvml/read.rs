@@ -130,6 +130,7 @@ fn read(nvml: &nvml_wrapper::Nvml, device: &Device<'_>, address: PciAddress) -> 
         size_mode: mixed.map(|mixed| if mixed { SizeMode::Mixed } else { SizeMode::Equal }),
         can_mix: can_mix.is_some_and(|can| can != 0),
         scheduler: known(scheduler(nvml, device))?,
+        ecc: known(device.is_ecc_enabled())?.map(|ecc| ecc.currently_enabled),
         mig: mig.map(|mig| MigMode { on: mig.current == 1, pending: mig.pending == 1 }),
         vgpus: vgpus(nvml, device)?,
     })

@@ -112,7 +112,9 @@ impl Kernel {
         match attribute {
             "create" => Effect::Done(self.create(dir, value)),
             "remove" => self.remove(dir, value),
-            "sriov_numvfs" => self.set_vfs(dir, value),
+            "sriov_numvfs" => self.set_vfs(dir, value, false),
+            // Nobody's file but of the stand-in of a vendor's script: what that does inside its driver.
+            "vendor_numvfs" => self.set_vfs(dir, value, true),
             "sriov_drivers_autoprobe" => Effect::Done(self.set_bool(path, value)),
             "driver_override" => self.set_override(dir, value),
             "current_vgpu_type" => Effect::Done(self.set_vgpu_type(dir, value)),

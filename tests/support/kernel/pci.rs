@@ -40,6 +40,7 @@ impl Kernel {
         if let Some(sriov) = &spec.sriov {
             self.tree.file(&format!("{dir}/sriov_totalvfs"), 0o444, format!("{}\n", sriov.total));
             self.tree.file(&format!("{dir}/sriov_numvfs"), 0o644, "0\n");
+            self.tree.file(&format!("{dir}/vendor_numvfs"), 0o200, "");
             self.tree.file(&format!("{dir}/sriov_drivers_autoprobe"), 0o644, "1\n");
             self.tree.file(&format!("{dir}/sriov_vf_device"), 0o444, format!("{:x}\n", sriov.vf_device));
             self.tree.file(&format!("{dir}/sriov_offset"), 0o444, format!("{}\n", sriov.offset));
@@ -114,7 +115,7 @@ impl Kernel {
     // SR-IOV -------------------------------------------------------------------------------------
 
     /// Writes `sriov_numvfs` of the PF in `dir` (sriov_numvfs_store).
-    pub(super) fn set_vfs(&mut self, dir: &str, value: &str) -> Effect {
+    pub(super) fn set_vfs(&mut self, dir: &str, value: &str, by_vendor: bool) -> Effect {
         let pf = dir.rsplit('/').next().unwrap_or_default().to_owned();
         match self.check_vfs(&pf, value) {
             Err(errno) => Effect::Done(Err(errno)),
@@ -122,7 +123,7 @@ impl Kernel {
                 let path = format!("{dir}/sriov_numvfs");
                 self.sleep(Wait::Locked(pf), Then::Write { path, value: value.to_owned() })
             }
-            Ok(count) => match self.change_vfs(&pf, count) {
+            Ok(count) => match self.change_vfs(&pf, count, by_vendor) {
                 Err(errno) => Effect::Done(Err(errno)),
                 Ok(None) => Effect::Done(Ok(())),
                 Ok(Some(0)) => self.remove_vfs(&pf, false),
@@ -143,13 +144,13 @@ impl Kernel {
     }
 
     /// The count to bring about; `None` when it is so already.
-    fn change_vfs(&self, pf: &str, count: u32) -> Result<Option<u32>, Errno> {
+    fn change_vfs(&self, pf: &str, count: u32, by_vendor: bool) -> Result<Option<u32>, Errno> {
         let now = u32::try_from(self.vfs_of(pf).len()).expect("few VFs");
         if count == now {
             return Ok(None);
         }
         let spec = self.pci_spec(pf).ok_or(Errno::ENODEV)?;
-        let configure = spec.sriov.as_ref().is_some_and(|sriov| sriov.configure);
+        let configure = by_vendor || spec.sriov.as_ref().is_some_and(|sriov| sriov.configure);
         // No driver, or one that has no sriov_configure; vfio-pci's says the same.
         let own = self.functions.get(pf).is_some_and(|function| function.driver == spec.driver);
         if !configure || !own || spec.driver.is_none() {
