@@ -5,5 +5,7 @@
 mod binding;
 #[path = "vendors/both.rs"]
 mod both;
+#[path = "vendors/faults.rs"]
+mod faults;
 #[path = "vendors/sim.rs"]
 mod sim;
