@@ -7,5 +7,7 @@ mod binding;
 mod both;
 #[path = "vendors/faults.rs"]
 mod faults;
+#[path = "vendors/reboot.rs"]
+mod reboot;
 #[path = "vendors/sim.rs"]
 mod sim;
