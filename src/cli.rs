@@ -27,6 +27,7 @@ mod status;
 mod table;
 mod terms;
 mod top;
+mod topology;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -107,6 +108,7 @@ enum Command {
     Explain(explain::Explain),
     Check(check::Check),
     Doctor(doctor::Doctor),
+    Topology(topology::Topology),
     #[command(subcommand)]
     Profile(profile::Command),
     Attach(allocation::Attach),
@@ -161,6 +163,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Explain(command) => command.run(&client, format),
         Command::Check(command) => command.run(&client, paths, format),
         Command::Doctor(command) => command.run(paths, format),
+        Command::Topology(command) => command.run(&client, paths, format),
         Command::Profile(command) => command.run(&client, format),
         Command::Attach(command) => command.run(&client, format),
         Command::Detach(command) => command.run(&client, format),
@@ -177,7 +180,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Log(command) => command.run(&client, format),
         Command::Vfs(command) => command.run(&client, format),
         Command::Mdev(command) => command.run(&client, format),
-        Command::Simulate(command) => command.run(format),
+        Command::Simulate(command) => command.run(&client, format),
     }
 }
 

@@ -25,6 +25,7 @@ mod handmade;
 mod history;
 mod line;
 mod look;
+mod peers;
 mod pointing;
 mod profiles;
 mod publish;

@@ -11,6 +11,8 @@
 
 mod error;
 #[cfg(feature = "nvml")]
+mod pairs;
+#[cfg(feature = "nvml")]
 mod raw;
 #[cfg(feature = "nvml")]
 mod read;
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GpuState, NvmlType, PciAddress, Placements, SchedulerPolicy, SizeMode};
+use crate::model::{GpuState, NvmlType, PairState, PciAddress, Placements, SchedulerPolicy, SizeMode};
 
 pub use error::{Fault, NvmlError};
 #[cfg(feature = "nvml")]
@@ -118,6 +120,14 @@ impl Nvml {
             }
             gpus
         })
+    }
+
+    /// Reads for each pair of GPUs what they can do with each other.
+    ///
+    /// # Errors
+    /// See [`NvmlError`].
+    pub fn pairs(&self) -> Result<Vec<PairState>, NvmlError> {
+        self.worker.call("read how GPUs are connected through NVML", ANSWER, Session::pairs)
     }
 
     /// Reads one GPU.

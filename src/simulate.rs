@@ -2,5 +2,9 @@
 //! files, beside bounds that no placement can pass.
 
 pub mod bound;
+pub mod clock;
 pub mod openb;
+pub mod replay;
+pub mod scale;
 pub mod slots;
+pub mod workloads;

@@ -42,8 +42,16 @@ mod life;
 mod walk;
 
 #[cfg(test)]
+#[path = "engine/index.rs"]
+mod index;
+
+#[cfg(test)]
 #[path = "engine/saved.rs"]
 mod saved;
+
+#[cfg(test)]
+#[path = "engine/passthrough.rs"]
+mod passthrough;
 
 #[cfg(test)]
 #[path = "engine/xe.rs"]

@@ -38,6 +38,8 @@ mod install;
 mod journeys;
 #[path = "lab/killed.rs"]
 mod killed;
+#[path = "lab/passthrough.rs"]
+mod passthrough;
 #[path = "lab/power.rs"]
 mod power;
 #[path = "lab/repoint.rs"]

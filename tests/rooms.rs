@@ -26,12 +26,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("profile", &["model"]),
     ("fleet", &[]),
     ("simulate", &["fleet"]),
+    ("page", &[]),
     ("placement", &["model", "profile"]),
     ("plan", &["model", "placement"]),
     ("domain_xml", &["model"]),
     ("interlock", &["model", "domain_xml"]),
     // Looks of their own, without the service: a reader and a pure judgement.
     ("doctor", &["model", "sysfs", "inventory", "domain_xml"]),
+    ("topology", &["model", "sysfs"]),
     // State tower: remembers.
     ("ledger", &["model", "failpoint"]),
     // The other daemon.
@@ -57,6 +59,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "placement",
             "plan",
             "domain_xml",
+            "topology",
             "ledger",
             "wire",
         ],
@@ -64,7 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Where engine and libvirt meet, and nowhere else.
     ("desk", &["model", "clock", "domain_xml", "interlock", "libvirt", "wire", "engine"]),
     // Faces of the service.
-    ("api", &["model", "clock", "config", "nvml", "metrics", "wire", "engine", "desk"]),
+    ("api", &["model", "clock", "config", "nvml", "topology", "metrics", "wire", "engine", "desk"]),
     ("service", &["model", "clock", "config", "uevent", "libvirt", "engine", "desk", "api"]),
     // Faces of the callers.
     ("client", &["model", "config", "wire"]),
@@ -80,8 +83,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "domain_xml",
             "fleet",
             "simulate",
+            "page",
             "interlock",
             "doctor",
+            "topology",
             "wire",
             "client",
         ],
@@ -99,7 +104,8 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
     ("axum", &["api"]),
     ("clap", &["cli"]),
-    ("roxmltree", &["domain_xml", "libvirt"]),
+    // `page` reads its plots again in its tests.
+    ("roxmltree", &["domain_xml", "libvirt", "page"]),
     ("quick_xml", &["domain_xml"]),
     ("microlp", &["simulate"]),
     ("flate2", &["cli"]),

@@ -58,6 +58,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/check", post(super::check::check))
         .route("/v1/history", get(history))
         .route("/v1/capacity", get(insight::capacity))
+        .route("/v1/topology", get(insight::topology))
         .route("/v1/explain", get(insight::explain))
         .route("/v1/profiles", get(profiles))
         .route("/v1/profiles/{name}", get(profile).put(create_profile).delete(delete_profile))

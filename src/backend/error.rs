@@ -70,12 +70,26 @@ pub enum Act {
         /// The type; `None` takes the vGPU away.
         vgpu_type: Option<MdevTypeId>,
     },
-    /// Giving a VF to its VFIO driver.
+    /// Giving a VF, or a function of a whole GPU, to its VFIO driver.
     Bind {
-        /// The VF.
+        /// The function.
         vf: PciAddress,
         /// The driver.
         driver: String,
+    },
+    /// Giving a whole GPU to its VFIO driver.
+    TakeGpu {
+        /// The GPU's own function.
+        gpu: PciAddress,
+    },
+    /// Giving a function of a whole GPU back to the host.
+    ReturnGpu {
+        /// The GPU's own function.
+        gpu: PciAddress,
+        /// The function.
+        function: PciAddress,
+        /// The driver that it had.
+        driver: Option<String>,
     },
 }
 
@@ -92,7 +106,14 @@ impl fmt::Display for Act {
                 write!(f, "make vGPU {vgpu_type} on VF {vf}")
             }
             Self::SetVgpuType { vf, vgpu_type: None } => write!(f, "take the vGPU from VF {vf}"),
-            Self::Bind { vf, driver } => write!(f, "bind VF {vf} to {driver}"),
+            Self::Bind { vf, driver } => write!(f, "bind {vf} to {driver}"),
+            Self::TakeGpu { gpu } => write!(f, "bind the whole GPU {gpu} to its VFIO driver"),
+            Self::ReturnGpu { function, driver: Some(driver), .. } => {
+                write!(f, "give {function} back to {driver}")
+            }
+            Self::ReturnGpu { function, driver: None, .. } => {
+                write!(f, "take {function} from its VFIO driver")
+            }
         }
     }
 }
@@ -154,6 +175,14 @@ pub enum StepError {
         device: String,
         /// Who; empty when that could not be found out.
         holders: Vec<Holder>,
+    },
+    /// The GPU cannot be given to a guest as it is. Nothing was changed.
+    #[error("GPU {gpu} cannot be given whole: it {reason}")]
+    NotWhole {
+        /// The GPU's own function.
+        gpu: PciAddress,
+        /// Why, as a clause.
+        reason: String,
     },
     /// The number of VFs is more than the PF has.
     #[error("{pf} can have at most {total} VFs, not {count}")]
@@ -224,7 +253,7 @@ impl StepError {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::CutShort { cause, .. } => cause.kind(),
-            Self::Exists { .. } | Self::HasType { .. } => Kind::Conflict,
+            Self::Exists { .. } | Self::HasType { .. } | Self::NotWhole { .. } => Kind::Conflict,
             Self::NoRoom { .. } | Self::OtherSize { .. } => Kind::NoCapacity,
             Self::Gone { .. } => Kind::NotFound,
             Self::Held { .. } => Kind::Busy,
@@ -247,6 +276,7 @@ impl StepError {
             Self::Gone { .. }
             | Self::HasType { .. }
             | Self::Held { .. }
+            | Self::NotWhole { .. }
             | Self::TooManyVfs { .. }
             | Self::NoDriver { .. }
             | Self::NotSo { .. }
@@ -267,6 +297,7 @@ impl StepError {
             Self::Kernel { .. }
             | Self::Exists { .. }
             | Self::Held { .. }
+            | Self::NotWhole { .. }
             | Self::TooManyVfs { .. }
             | Self::NoDriver { .. }
             | Self::NotSo { .. }
@@ -295,6 +326,7 @@ impl StepError {
             )],
             Self::Gone { act, .. } => vec![gone_hint(act)],
             Self::Held { holders, .. } => holders.iter().map(held_hint).collect(),
+            Self::NotWhole { .. } => vec!["vgpuctl gpus says of each GPU whether a guest can have it whole".to_owned()],
             Self::TooManyVfs { total, .. } => vec![format!("ask for {total} or fewer")],
             Self::NoDriver { act, reason } => vec![driver_hint(act, reason)],
             Self::NotSo { .. } => vec!["the kernel log says why: dmesg".to_owned()],
@@ -331,6 +363,10 @@ fn gone_hint(act: &Act) -> String {
         Act::Bind { .. } => {
             "the VF went away with its PF's VF count: vgpuctl vfs set makes it again".to_owned()
         }
+        Act::TakeGpu { .. } | Act::ReturnGpu { .. } => {
+            "the function is not on the bus now: vgpuctl gpus lists what is; echo 1 > /sys/bus/pci/rescan looks again"
+                .to_owned()
+        }
     }
 }
 
@@ -360,6 +396,10 @@ fn driver_hint(act: &Act, reason: &str) -> String {
                 .to_owned()
         }
         Act::Bind { driver, .. } => format!("load it: modprobe {driver}"),
+        Act::TakeGpu { .. } => "load it: modprobe vfio-pci".to_owned(),
+        Act::ReturnGpu { driver, .. } => {
+            format!("load it: modprobe {}", driver.as_deref().unwrap_or("DRIVER"))
+        }
         Act::Create { parent, .. } => format!("load the vGPU driver of {parent}"),
         Act::Remove { .. } => "load the mdev module".to_owned(),
     }
@@ -394,9 +434,23 @@ fn kernel_hint(act: &Act, errno: Option<Errno>) -> String {
                 .to_owned()
         }
         (Act::Bind { driver, .. }, Some(Errno::EINVAL)) => {
-            format!("{driver} refuses VFs without an IOMMU: turn it on (intel_iommu=on, or the firmware's switch)")
+            format!("{driver} refuses functions without an IOMMU: turn it on (intel_iommu=on, or the firmware's switch)")
+        }
+        (Act::ReturnGpu { function, driver, .. }, Some(Errno::ENODEV)) => format!(
+            "driver {} did not take it, mostly because the card needs a reset: echo 1 > /sys/bus/pci/devices/{function}/reset, \
+             then the next look tries again; else reboot; dmesg says more",
+            driver.as_deref().unwrap_or("of the host")
+        ),
+        (Act::ReturnGpu { function, .. }, Some(Errno::EBUSY)) => {
+            format!("another driver took it meanwhile: lspci -k -s {function} shows which")
+        }
+        (Act::ReturnGpu { .. }, Some(Errno::EINVAL)) => {
+            "its IOMMU group is still owned by a guest: the next look tries again".to_owned()
         }
         (Act::Bind { .. }, Some(Errno::EBUSY)) => "another driver holds a part of it: dmesg".to_owned(),
+        (Act::Bind { driver, .. }, Some(Errno::ENODEV)) => {
+            format!("{driver} did not take it; dmesg says why (a bridge, or a card that does not answer)")
+        }
         _ => "the kernel log says why: dmesg".to_owned(),
     }
 }

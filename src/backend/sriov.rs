@@ -337,10 +337,10 @@ pub fn bind_vf(sysfs: &Sysfs, vf: PciAddress) -> Result<(), StepError> {
     }
 }
 
-fn bind_error(error: BindError, act: &Act) -> StepError {
+pub(super) fn bind_error(error: BindError, act: &Act) -> StepError {
     let act = act.clone();
     match error {
-        BindError::Gone(vf) => StepError::Gone { act, what: format!("VF {vf}") },
+        BindError::Gone(vf) => StepError::Gone { act, what: format!("function {vf}") },
         BindError::NoDriver { .. } => StepError::NoDriver { act, reason: error.to_string() },
         BindError::Attribute(error) => StepError::Kernel { act, source: error.into() },
         BindError::NotBound { found, .. } => {

@@ -9,6 +9,7 @@ use crate::model::{
     AllocationId, Capacity, Decision, Device, HistoryEntry, Kind, MdevUuid, Profile, ProfileName, Refusal,
 };
 use crate::placement::{self, Want, Weighted};
+use crate::topology;
 use crate::wire::Explained;
 
 /// How far back requests are counted.
@@ -30,6 +31,15 @@ fn started(entries: &[HistoryEntry], book: &Book) -> BTreeMap<ProfileName, u64> 
 }
 
 impl Engine {
+    /// Reads how the GPUs are connected.
+    ///
+    /// # Errors
+    /// When the host cannot be read.
+    pub fn topology(&self) -> Result<topology::Observations, Refusal> {
+        let (snapshot, _) = self.recent()?;
+        Ok(topology::read(&self.inner.sysfs, &snapshot))
+    }
+
     /// Says what the host still holds.
     ///
     /// # Errors

@@ -129,7 +129,7 @@ fn forget_vanished(
         !busy.contains(&device)
             && match device {
                 Device::Mdev(uuid) => snapshot.mdev(uuid).is_none(),
-                Device::Vf(address) => match snapshot.vf(address) {
+                Device::Vf(address) => match snapshot.function(address) {
                     None => true,
                     Some((_, vf)) => of_type.is_some() && vf.vgpu_type() != of_type,
                 },

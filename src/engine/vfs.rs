@@ -148,7 +148,8 @@ fn managed_pf<'a>(snapshot: &'a HostSnapshot, pf: &str) -> Result<(&'a Gpu, PciA
 /// A VF is used while a slice was made on it, or while anybody has it or one of its mdevs open.
 fn refuse_used(book: &Book, gpu: &Gpu, sriov: &Sriov) -> Result<(), Refusal> {
     for record in book.realized.values().filter(|record| record.gpu == gpu.id) {
-        if sriov.vfs.is_empty()
+        let whole = gpu.whole.as_ref().map(|whole| Device::Vf(whole.function.address));
+        if sriov.vfs.is_empty() && whole != Some(record.device)
             || record.parent.as_str() == gpu.name.as_str() && matches!(record.device, Device::Mdev(_))
         {
             continue;

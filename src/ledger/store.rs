@@ -31,13 +31,29 @@ const BOOT_REPORT: &str = "boot-report";
 /// What the keys of the rota in `meta` begin with; the profile's name follows.
 const ROTA: &str = "rota:";
 
-/// Rows of history kept; older ones go as new ones come.
-const HISTORY_ROWS: i64 = 50_000;
+/// How much history is kept; older entries go as new ones come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Entries.
+    pub(super) entries: i64,
+    /// Bytes of the whole database, of which the history is nearly all. Pages that are freed are used again, so the
+    /// file stays below this and a little.
+    pub(super) bytes: i64,
+    /// Entries that go at once when it has too many bytes.
+    pub(super) batch: i64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { entries: 50_000, bytes: 64 << 20, batch: 1_000 }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Store {
     db: Connection,
     path: PathBuf,
+    bounds: Bounds,
 }
 
 impl Store {
@@ -47,7 +63,7 @@ impl Store {
             path: path.clone(),
             source,
         })?;
-        let store = Self { db, path };
+        let store = Self { db, path, bounds: Bounds::default() };
         // Looked at before anything is set: a file that is not for us stays as it is.
         let found = store.schema()?;
         if found > SCHEMA {
@@ -99,6 +115,11 @@ impl Store {
     pub(super) fn forbid_growth(&self) {
         let pages: i64 = self.db.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("page count");
         self.db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).expect("limit");
+    }
+
+    #[cfg(test)]
+    pub(super) const fn bound(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
     }
 
     fn schema(&self) -> Result<i64, LedgerError> {
@@ -197,9 +218,15 @@ impl Store {
         changes: impl Iterator<Item = &'a Change>,
         generation: u64,
     ) -> Result<(), LedgerError> {
+        let bounds = self.bounds;
         let done = self.db.transaction().and_then(|tx| {
+            let mut recorded = false;
             for change in changes {
+                recorded |= matches!(change, Change::Record(_));
                 write_one(&tx, change)?;
+            }
+            if recorded {
+                forget_oldest(&tx, bounds)?;
             }
             put(&tx, "meta", "generation", &generation)?;
             tx.commit()
@@ -308,8 +335,21 @@ fn delete(tx: &Transaction<'_>, table: &str, key: &str) -> Result<(), rusqlite::
 fn record(tx: &Transaction<'_>, entry: &HistoryEntry) -> Result<(), rusqlite::Error> {
     let body = serde_json::to_string(entry)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    tx.prepare_cached("INSERT INTO history (at, body) VALUES (?1, ?2)")?.execute(params![entry.at, body])?;
-    tx.prepare_cached("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?1")?
-        .execute([HISTORY_ROWS])
+    tx.prepare_cached("INSERT INTO history (at, body) VALUES (?1, ?2)")?
+        .execute(params![entry.at, body])
         .map(drop)
+}
+
+/// Keeps the history to its bounds.
+fn forget_oldest(tx: &Transaction<'_>, bounds: Bounds) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?1")?
+        .execute([bounds.entries])?;
+    let pragma = |name: &str| tx.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let used = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
+    if used > bounds.bytes {
+        // The newest stays, whatever it has: numbers go on from it.
+        let sql = "DELETE FROM history WHERE id < (SELECT min(max(id), min(id) + ?1) FROM history)";
+        tx.prepare_cached(sql)?.execute([bounds.batch])?;
+    }
+    Ok(())
 }

@@ -25,6 +25,7 @@ pub(crate) fn gpu(name: &str, parents: Vec<MdevParent>) -> Gpu {
         sriov: None,
         parents,
         vgpu_types: Vec::new(),
+        whole: None,
     }
 }
 
@@ -107,6 +108,7 @@ pub(crate) fn name_of(name: &str) -> DeviceName {
 /// An attached slice of profile `nic` whose domain, number `domain`, names a VF.
 pub(crate) fn vf_allocation(bits: u32, domain: u32, address: &str) -> Allocation {
     Allocation {
+        companions: Vec::new(),
         id: AllocationId::from_bits(bits),
         domain: DomainRef {
             uuid: format!("00000000-0000-4000-8000-{domain:012}").parse().expect("valid UUID"),

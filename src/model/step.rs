@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Device, DeviceName, MdevTypeId, MdevUuid, PciAddress};
+use crate::model::{Device, DeviceName, HostDriver, MdevTypeId, MdevUuid, PciAddress};
 
 /// One kernel change. Written into an intent before it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,20 @@ pub enum Step {
         /// The VF.
         vf: PciAddress,
     },
+    /// Give a whole GPU, with the functions that go with it, to VFIO drivers. Reverse: [`Step::ReturnGpu`].
+    TakeGpu {
+        /// The GPU's own function.
+        gpu: PciAddress,
+        /// All functions with the drivers that they had before, the GPU's own first.
+        functions: Vec<HostDriver>,
+    },
+    /// Give the functions of a whole GPU back to the drivers that they had. Reverse: [`Step::TakeGpu`].
+    ReturnGpu {
+        /// The GPU's own function.
+        gpu: PciAddress,
+        /// All functions with the drivers that they get, the GPU's own first.
+        functions: Vec<HostDriver>,
+    },
 }
 
 impl Step {
@@ -66,6 +80,7 @@ impl Step {
         match self {
             Self::CreateMdev { uuid, .. } | Self::RemoveMdev { uuid } => Some(Device::Mdev(*uuid)),
             Self::BindVf { vf } | Self::SetVgpuType { vf, .. } => Some(Device::Vf(*vf)),
+            Self::TakeGpu { gpu, .. } | Self::ReturnGpu { gpu, .. } => Some(Device::Vf(*gpu)),
             Self::SetVfs { .. } | Self::SetAutoprobe { .. } => None,
         }
     }
@@ -88,6 +103,8 @@ impl fmt::Display for Step {
             }
             Self::SetVgpuType { vf, vgpu_type: None, .. } => write!(f, "take the vGPU from VF {vf}"),
             Self::BindVf { vf } => write!(f, "bind VF {vf} to its VFIO driver"),
+            Self::TakeGpu { gpu, .. } => write!(f, "bind the whole GPU {gpu} to its VFIO driver"),
+            Self::ReturnGpu { gpu, .. } => write!(f, "give the whole GPU {gpu} back to the host's driver"),
         }
     }
 }

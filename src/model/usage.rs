@@ -194,6 +194,29 @@ pub struct VgpuUse {
     pub busy: Option<Busy>,
 }
 
+/// What NVIDIA's library says of two GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairState {
+    /// One.
+    pub a: PciAddress,
+    /// The other.
+    pub b: PciAddress,
+    /// Whether one may read the other's memory: `ok`, or why not. `None` when the library does not say.
+    pub read: Option<String>,
+    /// Whether one may write it.
+    pub write: Option<String>,
+    /// NVLinks between them; `None` when the library knows nothing of NVLink here.
+    pub nvlinks: Option<u32>,
+}
+
+impl PairState {
+    /// Returns whether it is about these two.
+    #[must_use]
+    pub fn is_of(&self, a: PciAddress, b: PciAddress) -> bool {
+        (self.a, self.b) == (a, b) || (self.a, self.b) == (b, a)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -97,14 +97,14 @@ fn placements_in(
     Ok(Some(Placements { mode, size, supported, creatable }))
 }
 
-fn address_of(device: &Device<'_>) -> Result<PciAddress, NvmlError> {
+pub(super) fn address_of(device: &Device<'_>) -> Result<PciAddress, NvmlError> {
     let pci = device.pci_info().map_err(|error| failed("read the address of a GPU", None, &error))?;
     let address = pci.bus_id.parse::<PciAddress>();
     address.map_err(|_| failed("read the address of a GPU", None, &Given::Unknown))
 }
 
 /// Returns nothing where the library cannot say; another fault stays one.
-fn known<T>(answer: Result<T, Given>) -> Result<Option<T>, Given> {
+pub(super) fn known<T>(answer: Result<T, Given>) -> Result<Option<T>, Given> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(Given::NotSupported | Given::FailedToLoadSymbol(_) | Given::NoData) => Ok(None),

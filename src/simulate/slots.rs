@@ -16,6 +16,10 @@ pub use mix::{MIXES, Mix, MixError};
 pub use outcome::{BySize, Refused, Spread};
 pub use tune::tune;
 
+pub(super) use experiment::add_up;
+pub(super) use fill::f_per_gpu;
+pub(super) use outcome::percent;
+
 use crate::fleet::slots::{Catalog, CatalogError};
 
 /// The fleet of an experiment: its sizes with weights, and its GPUs.

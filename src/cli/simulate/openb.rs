@@ -1,14 +1,13 @@
 //! `vgpuctl simulate openb` and `vgpuctl simulate train`.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use flate2::read::MultiGzDecoder;
 use serde::Serialize;
 
 use crate::cli::report::{Format, Report};
+use crate::cli::simulate::progress::Progress;
+use crate::cli::simulate::{input, plots};
 use crate::cli::table::Table;
 use crate::fleet::shares::learn::{Effort, learn};
 use crate::fleet::shares::{Demand, Policy, Values};
@@ -16,8 +15,6 @@ use crate::simulate::bound::linear_bound;
 use crate::simulate::openb::{Experiment, PolicyResult, Popularity, Trace};
 use crate::wire::{Kind, Refusal};
 
-/// The most bytes of a file that are read, unpacked.
-const MOST_BYTES: u64 = 1 << 30;
 /// The policy that names a file with a learned table.
 const LEARNED: &str = "vgpud-learned=";
 
@@ -61,6 +58,9 @@ pub(in crate::cli) struct Openb {
     /// Where the popularity of kinds of tasks comes from
     #[arg(long, value_enum, default_value_t = Source::Trace)]
     popularity: Source,
+    /// Write a page with plots for a browser to this file; one that is there is replaced
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 /// Learn a placement table from a trace and write it to a file
@@ -97,6 +97,7 @@ impl Openb {
     pub(in crate::cli) fn run(self, format: Format) -> Result<Report, Refusal> {
         let trace = self.lists.read()?;
         let mut policies = Vec::new();
+        let progress = Progress::new();
         for name in &self.policy {
             let (policy, values) = named(name)?;
             let popularity = match self.popularity {
@@ -104,11 +105,8 @@ impl Openb {
                 Source::Arrivals => Popularity::Arrivals,
             };
             let experiment = Experiment { seeds: self.seeds, arrived: self.arrived, popularity, values };
-            let progress = |seed| {
-                // Progress that nobody can read costs nothing.
-                drop(writeln!(std::io::stderr(), "{name}: run {seed} of {} done", self.seeds));
-            };
-            let mut result = experiment.run(&trace, policy, &progress);
+            let told = |seed| progress.say(|| format!("{name}: run {} of {} done", seed + 1, self.seeds));
+            let mut result = experiment.run(&trace, policy, &told);
             result.policy.clone_from(name);
             policies.push(result);
         }
@@ -119,7 +117,12 @@ impl Openb {
             let bound = linear_bound(&trace.mix(), trace.capacity(), point);
             bound_percent.insert(point, bound.map_err(|error| Refusal::from_error(Kind::Internal, &error))?);
         }
-        Report::new(format, &Answer { bound_percent, policies }, table)
+        drop(progress);
+        let answer = Answer { bound_percent, policies };
+        if let Some(path) = &self.report {
+            plots::openb(&answer.bound_percent, &answer.policies).write(path)?;
+        }
+        Report::new(format, &answer, table)
     }
 }
 
@@ -134,10 +137,7 @@ impl Train {
         };
         let text = serde_json::to_string(&values);
         let text = text.map_err(|error| Refusal::from_error(Kind::Internal, &error))?;
-        let file = File::options().write(true).create_new(true).open(&self.write);
-        let written =
-            file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-        written.map_err(|error| unreadable("write", &self.write, &error))?;
+        input::write(&self.write, &text, false)?;
         let [first_fit_percent, formula_percent, table_percent] = lesson.trials;
         let answer = Trained { file: self.write, first_fit_percent, formula_percent, table_percent };
         Report::new(format, &answer, |answer| {
@@ -154,7 +154,7 @@ impl Train {
 
 impl Lists {
     fn read(&self) -> Result<Trace, Refusal> {
-        let (nodes, pods) = (text(&self.nodes)?, text(&self.pods)?);
+        let (nodes, pods) = (input::text(&self.nodes)?, input::text(&self.pods)?);
         Trace::parse(&nodes, &pods).map_err(|error| {
             let files = format!("{} and {}", self.nodes.display(), self.pods.display());
             Refusal::new(Kind::Usage, format!("cannot use the lists {files}: {error}"))
@@ -162,34 +162,9 @@ impl Lists {
     }
 }
 
-/// Reads a file, unpacked when it is gzipped.
-fn text(path: &Path) -> Result<String, Refusal> {
-    let file = File::open(path).map_err(|error| unreadable("read", path, &error))?;
-    let mut bytes = Vec::new();
-    let read = file.take(MOST_BYTES).read_to_end(&mut bytes);
-    read.map_err(|error| unreadable("read", path, &error))?;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut unpacked = Vec::new();
-        let read = MultiGzDecoder::new(bytes.as_slice()).take(MOST_BYTES).read_to_end(&mut unpacked);
-        read.map_err(|error| unreadable("unpack", path, &error))?;
-        bytes = unpacked;
-    }
-    String::from_utf8(bytes)
-        .map_err(|_| Refusal::new(Kind::Usage, format!("cannot read {}: it is no text", path.display())))
-}
-
-fn unreadable(act: &str, path: &Path, error: &std::io::Error) -> Refusal {
-    let kind = match error.kind() {
-        std::io::ErrorKind::NotFound => Kind::NotFound,
-        std::io::ErrorKind::AlreadyExists => Kind::Conflict,
-        _ => Kind::HostFault,
-    };
-    Refusal::new(kind, format!("cannot {act} {}: {error}", path.display()))
-}
-
 fn named(name: &str) -> Result<(Policy, Option<Values>), Refusal> {
     if let Some(file) = name.strip_prefix(LEARNED) {
-        let values = Values::parse(&text(Path::new(file))?);
+        let values = Values::parse(&input::text(Path::new(file))?);
         let values = values.map_err(|error| {
             Refusal::new(Kind::Usage, format!("cannot use the table {file}: {error}"))
                 .hint("`vgpuctl simulate train` writes such a file")

@@ -1,13 +1,21 @@
 //! `vgpuctl simulate slots`: aligned slots of vGPUs and MIG instances.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use crate::cli::report::{Format, Report};
+use crate::cli::simulate::contest::{Shown, unfit};
+use crate::cli::simulate::plots;
+use crate::cli::simulate::progress::Progress;
 use crate::cli::table::Table;
 use crate::fleet::geometry::{BOARDS, MIG_BOARDS};
 use crate::fleet::slots::{Demand, ModePlan, POLICIES, Pair, Policy};
+use crate::simulate::replay::{Contender, Discipline, Fleet, Record, Rounding, replay};
 use crate::simulate::slots::{Busy, Drive, Filled, Frame, MIXES, Mix, Setup, busy, filled, frame, tune};
+use crate::simulate::workloads::of_mix;
 use crate::wire::{Kind, Refusal};
 
 /// Fill GPUs with slices, or keep them busy, under one or more policies
@@ -52,7 +60,13 @@ pub(in crate::cli) struct Slots {
     /// Requests measured in a run, with --load
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     requests: u64,
+    /// Write a page with plots for a browser to this file; one that is there is replaced
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
+
+/// Requests of the runs that are drawn, at most.
+const SHOWN_REQUESTS: usize = 3_000;
 
 const DEFAULT_POLICIES: &str = "random,spread,pack,first-fit,best-fit,fgd,same-size,vgpud";
 
@@ -79,10 +93,37 @@ impl Slots {
         }
         let frame = frame(&setup, &mix.name, self.load, self.first_seed);
         let mut answer = Answer { frame, fill: Vec::new(), churn: Vec::new() };
+        let progress = Progress::new();
         for name in &self.policy {
+            progress.say(|| format!("{name} ..."));
             self.add(&mut answer, &setup, name)?;
         }
+        drop(progress);
+        if let Some(path) = &self.report {
+            let (shown, end) = self.shown(&setup, &mix)?;
+            plots::slots(&answer.frame, (&answer.fill, &answer.churn), (&shown, end)).write(path)?;
+        }
         Report::new(format, &answer, render)
+    }
+
+    /// Makes one run of each policy for the page's plots; returns when it ends.
+    fn shown(&self, setup: &Setup, mix: &Mix) -> Result<(Shown, f64), Refusal> {
+        let (boards, gpus) = (self.board.clone(), self.gpus);
+        let fleet = Fleet { boards, gpus, rounding: Rounding::Up, profiles: BTreeMap::new(), wait: 0.0 };
+        let gb: Vec<u32> = setup.catalog.sizes.iter().map(|size| size.gb).collect();
+        let requests = usize::try_from(self.requests).unwrap_or(usize::MAX).min(SHOWN_REQUESTS);
+        let work = of_mix((mix, &gb), &fleet, (self.load, requests), self.first_seed);
+        let work = work.map_err(|error| unfit(&error, None))?;
+        let mut runs = Vec::new();
+        for name in &self.policy {
+            let contender: Contender =
+                name.parse().map_err(|error| Refusal::from_error(Kind::Usage, &error))?;
+            let prepared =
+                contender.prepare(&work, Discipline::Lost, usize::from(self.moves), self.first_seed);
+            let record = Record { course: true, map: true };
+            runs.push((name.clone(), replay(&work, &prepared, record, &mut |_| {})));
+        }
+        Ok((Shown { runs, classes: work.classes.clone() }, work.end()))
     }
 
     /// Runs one policy and adds its row. `vgpud` is prepared for the experiment: filling, it tries out which

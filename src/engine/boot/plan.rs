@@ -262,7 +262,7 @@ fn vf(
     facts: &Facts<'_>,
     to_come: bool,
 ) -> (String, Verdict) {
-    let Some((pf, vf)) = facts.snapshot.vf(address) else {
+    let Some((pf, vf)) = facts.snapshot.function(address) else {
         let verdict = match gpu {
             None => absent(&settled.gpu, facts),
             Some(_) => no_vf(address, to_come),
@@ -370,7 +370,9 @@ fn promised<'a>(starting: &Starting, device: &HookDevice, facts: &Facts<'a>) -> 
 /// What keeps one slice of an autostart domain from being made when libvirt asks for it.
 fn unmet(allocation: &Allocation, facts: &Facts<'_>, to_come: bool) -> Option<Verdict> {
     let uuid = match allocation.device {
-        Device::Vf(address) => return facts.snapshot.vf(address).is_none().then(|| no_vf(address, to_come)),
+        Device::Vf(address) => {
+            return facts.snapshot.function(address).is_none().then(|| no_vf(address, to_come));
+        }
         Device::Mdev(uuid) => uuid,
     };
     if facts.snapshot.mdev(uuid).is_some() {

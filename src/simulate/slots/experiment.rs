@@ -146,7 +146,7 @@ pub fn frame(setup: &Setup, mix: &str, load: Option<f64>, first_seed: u64) -> Fr
 }
 
 /// Adds up counts by size over runs.
-fn add_up<'a>(runs: impl Iterator<Item = &'a [BySize]>) -> Vec<BySize> {
+pub(crate) fn add_up<'a>(runs: impl Iterator<Item = &'a [BySize]>) -> Vec<BySize> {
     let mut total: Vec<BySize> = Vec::new();
     for run in runs {
         if total.is_empty() {

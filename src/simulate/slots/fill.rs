@@ -57,7 +57,7 @@ pub(super) fn refill(setup: &Setup, fleet: &mut Fleet, seed: u64, course: bool) 
 }
 
 /// Returns F as a share of a GPU, in percent: the idle slots that are of no use, mean over the mix.
-pub(super) fn f_per_gpu(fleet: &Fleet) -> f64 {
+pub(crate) fn f_per_gpu(fleet: &Fleet) -> f64 {
     let weights: u32 = fleet.catalog().weights().iter().sum();
     let slots: u32 = (0..u32::try_from(fleet.len()).unwrap_or(0))
         .map(|gpu| u32::from(fleet.catalog().kinds[usize::from(fleet.pattern(gpu).kind)].slots))

@@ -34,6 +34,9 @@ impl Kernel {
             self.tree.file(&format!("{dir}/max_link_speed"), 0o444, format!("{max_speed}\n"));
             self.tree.file(&format!("{dir}/max_link_width"), 0o444, format!("{max_width}\n"));
         }
+        for (name, content) in &spec.attributes {
+            self.tree.file(&format!("{dir}/{name}"), 0o444, *content);
+        }
         if let Some(sriov) = &spec.sriov {
             self.tree.file(&format!("{dir}/sriov_totalvfs"), 0o444, format!("{}\n", sriov.total));
             self.tree.file(&format!("{dir}/sriov_numvfs"), 0o644, "0\n");
@@ -74,7 +77,11 @@ impl Kernel {
         }
         self.tree.file(&format!("{dir}/driver_override"), 0o644, "(null)\n");
         self.tree.link(&format!("sys/bus/pci/devices/{address}"), dir);
-        let group = self.add_group(dir, &address);
+        let shared = spec.group_of.as_ref().filter(|_| pf.is_none());
+        let group = match shared.and_then(|other| self.functions.get(other)).map(|other| other.group) {
+            Some(group) => self.join_group(group, dir, &address),
+            None => self.add_group(dir, &address),
+        };
         let sriov = spec.sriov.as_ref();
         let (host_driver, net) = match pf {
             Some(pf) => {
@@ -238,7 +245,9 @@ impl Kernel {
         self.take(address);
         if let Some(function) = self.functions.remove(address) {
             self.tree.remove(&function.dir);
-            self.remove_group(function.group);
+            if self.functions.values().all(|other| other.group != function.group) {
+                self.remove_group(function.group);
+            }
         }
         self.tree.remove(&format!("sys/bus/pci/devices/{address}"));
     }
@@ -403,7 +412,8 @@ impl Kernel {
         let (dir, group, vfio) = (function.dir.clone(), function.group, function.vfio.take());
         function.driver = None;
         if let Some(number) = vfio {
-            self.remove_vfio(&dir, group, number);
+            let shared = self.functions.values().any(|other| other.group == group && other.vfio.is_some());
+            self.remove_vfio(&dir, group, number, shared);
         }
         self.tree.remove(&format!("{dir}/net"));
     }

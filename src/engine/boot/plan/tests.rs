@@ -44,6 +44,7 @@ impl Scene {
         };
         let profile = profile("small", wish);
         let allocation = Allocation {
+            companions: Vec::new(),
             id: AllocationId::from_bits(1),
             domain: domain(),
             profile: profile.name.clone(),
@@ -72,6 +73,7 @@ impl Scene {
         let known = self.book.allocations.values().next().and_then(|one| one.settled.clone());
         let place = known.expect("a promise that has settled");
         let record = Realized {
+            before: Vec::new(),
             allocation: AllocationId::from_bits(1),
             device,
             gpu: place.gpu,
