@@ -5,5 +5,9 @@
 mod binding;
 #[path = "vendors/both.rs"]
 mod both;
+#[path = "vendors/faults.rs"]
+mod faults;
+#[path = "vendors/reboot.rs"]
+mod reboot;
 #[path = "vendors/sim.rs"]
 mod sim;

@@ -13,7 +13,7 @@ pub(super) const SECOND: &str = "0000:42:00.0";
 const LISTED: Duration = Duration::from_secs(400);
 
 impl Lab {
-    /// The lab with these GPUs, once the service lists them; `None` where the kernel is too old for the module.
+    /// The lab with these GPUs (parameters of the module may follow), once the service lists them; `None` where the kernel is too old for the module.
     pub(super) fn with_gpus(presets: &str) -> Option<Self> {
         if is_debian_12() {
             return None;
