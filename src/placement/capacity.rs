@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     Capacity, Device, Gpu, GpuCapacity, HostSnapshot, LargestSlice, MdevType, MdevTypeId, Profile,
-    ProfileCapacity, ProfileName, SliceShare, Vf,
+    ProfileCapacity, ProfileName, SliceShare, Vf, VgpuType,
 };
 use crate::placement::offer::{mdev_owner, offers, vf_is_free, vf_owner};
 use crate::placement::usage::{Memory, usage};
@@ -100,6 +100,7 @@ fn of_gpu(gpu: &Gpu, mix: &[Weighted], sum: u64, owners: &Owners) -> GpuCapacity
         u64::try_from(total / u128::from(sum.max(1))).unwrap_or(u64::MAX)
     });
     let more = types.values().map(|(offered, said)| possible(offered, *said, memory)).max();
+    let more = more.max(vgpus(gpu, owners).map(|(_, room)| room).max());
     let free_vfs = own_vfs(gpu).filter(|vf| vf_is_free(vf, owners)).count();
     GpuCapacity {
         gpu: gpu.id.clone(),
@@ -165,14 +166,23 @@ fn slices(gpu: &Gpu, owners: &Owners) -> Vec<SliceShare> {
     slices
 }
 
+/// The types that VFs take by number and that can still be made, with how many there is room for.
+fn vgpus<'a>(gpu: &'a Gpu, owners: &Owners) -> impl Iterator<Item = (&'a VgpuType, u32)> {
+    let vfs: Vec<&Vf> = own_vfs(gpu).collect();
+    gpu.vgpu_types.iter().filter_map(move |one| Some((one, vgpu::room(gpu, one, &vfs, owners).ok()?)))
+}
+
 fn largest(gpus: &[&Gpu], owners: &Owners) -> Option<LargestSlice> {
     let mut found: Option<LargestSlice> = None;
     for gpu in gpus {
         let memory = usage(gpu, owners).memory;
-        for (offered, said) in types(gpu).into_values() {
-            let Some(mib) = mib(offered).filter(|_| possible(offered, said, memory) > 0) else { continue };
+        let mdevs = types(gpu).into_values().filter(|(offered, said)| possible(offered, *said, memory) > 0);
+        let mdevs = mdevs.filter_map(|(offered, _)| Some((&offered.id, mib(offered)?)));
+        let vgpus =
+            vgpus(gpu, owners).filter_map(|(one, _)| Some((&one.id, u64::from(one.framebuffer?.mib()))));
+        for (id, mib) in mdevs.chain(vgpus) {
             if found.as_ref().is_none_or(|best| mib > best.mib) {
-                found = Some(LargestSlice { gpu: gpu.name.clone(), mdev_type: offered.id.clone(), mib });
+                found = Some(LargestSlice { gpu: gpu.name.clone(), mdev_type: id.clone(), mib });
             }
         }
     }

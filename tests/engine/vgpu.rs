@@ -82,6 +82,25 @@ fn domains_are_spread_over_gpus_by_what_is_left() {
 }
 
 #[test]
+fn capacity_names_the_largest_type_that_a_vf_still_takes() {
+    let world = two_gpus();
+    let largest = || {
+        let largest = world.json("capacity")["largest"].clone();
+        (largest["mdev_type"].as_str().map(str::to_owned), largest["mib"].as_u64())
+    };
+    let is = |id: &str, mib: u64| {
+        let wanted = (Some(id.to_owned()), Some(mib));
+        wait(id, || (largest() == wanted).then_some(()));
+    };
+    is("nvidia-1160", 48 * 1024);
+    domains(&world, "half", &["web1", "web2"]);
+    for name in ["web1", "web2"] {
+        world.start(name).unwrap_or_else(|line| panic!("{name}: {line}"));
+    }
+    is("nvidia-1158", 24 * 1024);
+}
+
+#[test]
 fn a_gpu_that_fills_up_points_the_stopped_domain_at_the_other() {
     let world = two_gpus();
     domains(&world, "half", &["web1"]);

@@ -1,7 +1,7 @@
 //! Capacity of small hosts.
 
 use super::*;
-use crate::model::fixture::{gpu, holder, host, mdev, mdev_type, parent, pf, profile, type_id, vf};
+use crate::model::fixture::{gpu, holder, host, mdev, mdev_type, parent, pf, profile, type_id, vf, vgpu_gpu};
 use crate::model::{Framebuffer, MdevParent, Wish};
 use proptest::prelude::*;
 
@@ -108,6 +108,24 @@ fn vfs_count_each_and_have_no_size() {
     assert_eq!((found.gpus.len(), found.gpus[0].slices.len(), found.gpus[0].more), (1, 1, 1));
     assert_eq!(found.gpus[0].slices[0].owner, "foreign (domain web1)");
     assert_eq!((found.largest, found.fragmentation), (None, None));
+}
+
+#[test]
+fn types_that_vfs_take_by_number_are_slices_too() {
+    let kinds = [("nvidia-8", 8), ("nvidia-24", 24), ("nvidia-48", 48)];
+    let largest = |current: &[Option<&str>], creatable: &[&str]| {
+        let found = of(&[], vec![vgpu_gpu("a", &kinds, current, creatable), board("b", &[])]);
+        (
+            found.largest.map(|one| (one.gpu.to_string(), one.mdev_type.to_string(), one.mib)),
+            found.gpus[0].more,
+        )
+    };
+    let slice = |gpu: &str, id: &str, mib: u64| Some((gpu.to_owned(), id.to_owned(), mib));
+    let all = kinds.map(|(id, _)| id);
+    assert_eq!(largest(&[None; 4], &all), (slice("a", "nvidia-48", 48 * 1024), 4));
+    let one = [Some("nvidia-24"), None, None, None];
+    assert_eq!(largest(&one, &["nvidia-24"]), (slice("a", "nvidia-24", 24 * 1024), 1));
+    assert_eq!(largest(&[Some("nvidia-24"); 4], &[]), (slice("b", "t-4000", 4000), 0), "no VF is free");
 }
 
 #[test]
