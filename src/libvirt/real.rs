@@ -63,6 +63,26 @@ impl Real {
         }
         Ok(list)
     }
+
+    /// All that have a definition, running or not: one that runs now and has ended before the running ones are asked
+    /// for is in no other list, and who is in none is taken for undefined.
+    fn defined(&self) -> Result<Vec<Listed>, VirtError> {
+        self.list_where(virt::sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT, false, true)
+    }
+
+    fn with_running(&self, mut list: Vec<Listed>) -> Result<Vec<Listed>, VirtError> {
+        for (flag, persistent) in [
+            (virt::sys::VIR_CONNECT_LIST_DOMAINS_TRANSIENT, false),
+            (virt::sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT, true),
+        ] {
+            let flags = virt::sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE | flag;
+            for running in self.list_where(flags, true, persistent)? {
+                list.retain(|listed| listed.domain.uuid != running.domain.uuid);
+                list.push(running);
+            }
+        }
+        Ok(list)
+    }
 }
 
 fn translate(act: &'static str, domain: &str, error: &virt::error::Error) -> VirtError {
@@ -78,19 +98,9 @@ impl Hypervisor for Real {
     }
 
     fn list(&mut self) -> Result<Vec<Listed>, VirtError> {
-        let mut list = self.list_where(virt::sys::VIR_CONNECT_LIST_DOMAINS_INACTIVE, false, true)?;
+        let defined = self.defined()?;
         // Asked last, so that a domain that starts in between counts as running.
-        for (flag, persistent) in [
-            (virt::sys::VIR_CONNECT_LIST_DOMAINS_TRANSIENT, false),
-            (virt::sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT, true),
-        ] {
-            let flags = virt::sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE | flag;
-            for running in self.list_where(flags, true, persistent)? {
-                list.retain(|listed| listed.domain.uuid != running.domain.uuid);
-                list.push(running);
-            }
-        }
-        Ok(list)
+        self.with_running(defined)
     }
 
     fn xml(&mut self, domain: DomainUuid, definition: Definition) -> Result<String, VirtError> {
@@ -231,6 +241,27 @@ mod tests {
         assert!(xml.contains("<name>test</name>"), "{xml}");
         let nobody = "99999999-9999-4999-8999-999999999999".parse().expect("uuid");
         assert!(matches!(host.xml(nobody, Definition::Inactive), Err(VirtError::NoDomain(_))));
+    }
+
+    #[test]
+    fn a_domain_that_ends_or_starts_while_it_is_listed_is_in_the_list_once() {
+        let (sender, _events) = std::sync::mpsc::channel();
+        let host = Real::open("test:///default", &sender).expect("connect");
+        let xml = "<domain type='test'><name>restless</name><memory>8192</memory><os><type>hvm</type></os></domain>";
+        let domain = Domain::define_xml(&host.connect, xml).expect("a definition");
+        let found = |list: Vec<Listed>| -> Vec<(bool, bool)> {
+            let ours = list.iter().filter(|one| one.domain.name == "restless");
+            ours.map(|one| (one.active, one.persistent)).collect()
+        };
+        domain.create().expect("it starts");
+        let defined = host.defined().expect("a list");
+        domain.destroy().expect("it ends");
+        assert_eq!(found(host.with_running(defined).expect("a list")), [(false, true)]);
+        let defined = host.defined().expect("a list");
+        domain.create().expect("it starts");
+        assert_eq!(found(host.with_running(defined).expect("a list")), [(true, true)]);
+        domain.destroy().expect("it ends");
+        domain.undefine().expect("it goes");
     }
 
     #[test]
