@@ -295,16 +295,21 @@ impl Engine {
     }
 
     fn fresh(&self, deadline: Instant) -> Result<Arc<HostSnapshot>, Refusal> {
-        self.inner
-            .scanner
-            .fresh(deadline)
-            .ok_or_else(|| Refusal::new(Kind::Busy, "reading the host's devices did not end in time"))
+        self.inner.scanner.fresh(deadline).ok_or_else(|| {
+            Refusal::new(Kind::Busy, "reading the host's devices did not end in time")
+                .hint("nothing was changed; try again when fewer starts wait for one another")
+        })
+    }
+
+    /// Returns a reading that began after `asked` and shows all that changed since: one that others made, too.
+    fn read_since(&self, asked: Instant, deadline: Instant) -> Result<Arc<HostSnapshot>, Refusal> {
+        self.inner.scanner.since(asked).map_or_else(|| self.fresh(deadline), Ok)
     }
 
     fn capacity_turn(&self, deadline: Instant) -> Result<Turn<'_, ()>, Refusal> {
         self.inner.capacity.take(&(), deadline).ok_or_else(|| {
             Refusal::new(Kind::Busy, "other starts and changes of the GPUs did not end in time")
-                .hint("vgpuctl status shows what is under way")
+                .hint("nothing was changed, try again; vgpuctl status shows what is under way")
         })
     }
 

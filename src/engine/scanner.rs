@@ -88,6 +88,14 @@ impl Scanner {
         }
     }
 
+    /// Returns the newest snapshot if its reading began after `asked` and nothing changed since it began, as far as
+    /// the kernel and this service said: whoever asked before it can be served from it like from one of its own.
+    pub(super) fn since(&self, asked: Instant) -> Option<Arc<HostSnapshot>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (snapshot, began) = state.last.as_ref()?;
+        (!state.stale && *began >= asked).then(|| Arc::clone(snapshot))
+    }
+
     /// Returns the newest snapshot, however old; `None` before the first.
     pub(super) fn last(&self) -> Option<Arc<HostSnapshot>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,5 +119,28 @@ impl Scanner {
         }
         drop(self.fresh(Instant::now() + patience));
         age(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Paths;
+
+    #[test]
+    fn one_reading_serves_all_that_asked_before_it_until_something_changes() {
+        let empty = tempfile::tempdir().expect("a directory");
+        let types = Types::new(&Paths::new(Some(empty.path().into()), None, None));
+        let scanner =
+            Scanner::start(Sysfs::new(empty.path()), ScanOptions::default(), types, Survey::default())
+                .expect("a thread");
+        let asked = Instant::now();
+        assert_eq!(scanner.since(asked), None, "nothing was read yet");
+        let read = scanner.fresh(Instant::now() + MOST_AGE).expect("in time");
+        let shared = scanner.since(asked).expect("began after the question");
+        assert!(Arc::ptr_eq(&read, &shared));
+        assert_eq!(scanner.since(Instant::now()), None, "who asks now needs a new one");
+        scanner.changed();
+        assert_eq!(scanner.since(asked), None, "it may not show the change");
     }
 }

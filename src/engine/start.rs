@@ -35,13 +35,17 @@ impl Engine {
             message: format!("domain {} needs vGPU slices, and {}", hook.domain, refusal.message),
             ..refusal
         })?;
+        let asked = Instant::now();
         let _domain = self.domain_turn(hook.domain_uuid, deadline)?;
         let _lane = self.capacity_turn(deadline)?;
         let mut wanted = admit::prepare(self.ledger().book(), hook)?;
         if self.is_resuming(hook) {
             wanted = wanted.iter().map(|want| self.by_the_filter(resuming(want))).collect();
         }
-        self.realize(&wanted, hook.at, deadline)?;
+        self.await_open(&wanted, deadline);
+        // Starts that waited for one another share a reading as long as none of them changed anything.
+        let snapshot = self.read_since(asked, deadline)?;
+        self.realize_from(snapshot, &wanted, hook.at, deadline)?;
         self.forget_refused(hook.domain_uuid);
         if hung_up() {
             tracing::warn!(domain = %hook.domain, "the hook hung up during prepare, taking its slices back");
