@@ -74,6 +74,10 @@ mod terms;
 mod rules;
 
 #[cfg(test)]
+#[path = "engine/interlocks.rs"]
+mod interlocks;
+
+#[cfg(test)]
 #[path = "engine/queue.rs"]
 mod queue;
 

@@ -23,7 +23,7 @@ impl Desk {
         self.refuse_unmarked_peers(request)?;
         let mut allotment = self.engine.allocate(&listed.domain, request)?;
         let allowed = self.refuse_too_old(&allotment.new);
-        let allowed = allowed.and_then(|()| self.interlocks(&listed, &allotment.xml));
+        let allowed = allowed.and_then(|()| self.interlocks(&listed, &allotment));
         let warnings = allowed.inspect_err(|refusal| {
             if !request.dry_run {
                 let new: Vec<AllocationId> = allotment.new.iter().map(|one| one.id.clone()).collect();

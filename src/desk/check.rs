@@ -2,6 +2,7 @@
 
 use super::{CALL, Desk};
 use crate::domain_xml::{self, Details};
+use crate::engine::Allotment;
 use crate::interlock::{self, Facts, Known};
 use crate::libvirt::{Definition, Listed};
 use crate::model::{Allocation, Finding, Kind, Profile, Refusal, Severity};
@@ -36,7 +37,7 @@ impl Desk {
             domains.insert(0, asked.clone());
         }
         let count = if asked.is_some() { 1 } else { domains.len() };
-        let facts = self.facts(domains);
+        let facts = self.facts(domains, &[]);
         let mut findings = interlock::check(&facts);
         if let Some(asked) = &asked {
             let place = format!("domain {}", domain_xml_name(asked));
@@ -49,20 +50,20 @@ impl Desk {
     }
 
     /// Refuses hostdevs that would bring an error into the domain's definition; returns what else they would bring.
-    pub(super) fn interlocks(&self, listed: &Listed, hostdevs: &[String]) -> Result<Vec<String>, Refusal> {
+    pub(super) fn interlocks(&self, listed: &Listed, allotment: &Allotment) -> Result<Vec<String>, Refusal> {
         let Ok(before) = self.details(listed) else {
             // What cannot be read is refused where it is written.
             return Ok(Vec::new());
         };
         let mut after = before.clone();
-        for hostdev in hostdevs.iter().filter_map(|xml| domain_xml::hostdev_details(xml)) {
+        for hostdev in allotment.xml.iter().filter_map(|xml| domain_xml::hostdev_details(xml)) {
             let there = |one: &domain_xml::HostdevDetails| one.hostdev.source == hostdev.hostdev.source;
             if !after.hostdevs.iter().any(there) {
                 after.hostdevs.push(hostdev);
             }
         }
-        let before = interlock::check(&self.facts(vec![before]));
-        let brought = interlock::brought(&before, interlock::check(&self.facts(vec![after])));
+        let before = interlock::check(&self.facts(vec![before], &[]));
+        let brought = interlock::brought(&before, interlock::check(&self.facts(vec![after], &allotment.new)));
         match brought.iter().find(|finding| finding.severity == Severity::Error) {
             None => Ok(brought.iter().map(sentence).collect()),
             Some(error) => Err(Refusal::new(Kind::Conflict, sentence(error))
@@ -70,9 +71,12 @@ impl Desk {
         }
     }
 
-    fn facts(&self, domains: Vec<Details>) -> Facts {
+    /// `planned` are promises that a dry run would make: the book does not know them.
+    fn facts(&self, domains: Vec<Details>, planned: &[Allocation]) -> Facts {
         let book = self.engine.book();
-        let allocations: Vec<Allocation> = book.allocations.into_values().collect();
+        let planned: Vec<Allocation> =
+            planned.iter().filter(|one| !book.allocations.contains_key(&one.id)).cloned().collect();
+        let allocations: Vec<Allocation> = book.allocations.into_values().chain(planned).collect();
         let profiles: Vec<Profile> = book.profiles.into_values().collect();
         let snapshot = self.engine.newest();
         let known = Known {
