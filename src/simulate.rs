@@ -4,5 +4,6 @@
 pub mod bound;
 pub mod openb;
 pub mod replay;
+pub mod scenarios;
 pub mod slots;
 pub mod workloads;
