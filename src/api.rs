@@ -161,10 +161,11 @@ pub async fn serve(
     paths: &Paths,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), SocketError> {
+    let nvml = desk.engine().nvml().clone();
     let shared = Shared {
         desk,
         rehearsal: paths.is_rehearsal(),
-        nvml: Nvml::default(),
+        nvml,
         metrics: Arc::default(),
         nvml_said: Arc::default(),
     };

@@ -7,7 +7,9 @@ mod error;
 pub mod helper;
 pub mod mdev;
 pub mod nvidia_vfio;
+pub mod passthrough;
 pub mod sriov;
+pub mod sriov_manage;
 pub mod xe;
 
 pub use error::{Act, Cause, StepError};
@@ -26,10 +28,12 @@ pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
     match step {
         Step::CreateMdev { parent, mdev_type, uuid } => mdev::create(sysfs, parent, mdev_type, *uuid),
         Step::RemoveMdev { uuid } => mdev::remove(sysfs, *uuid),
-        Step::SetVfs { pf, count, .. } => sriov::set_vfs(sysfs, *pf, *count),
+        Step::SetVfs { pf, count, script, .. } => sriov::set_vfs(sysfs, *pf, *count, script.as_deref()),
         Step::SetAutoprobe { pf, on } => sriov::set_autoprobe(sysfs, *pf, *on),
         Step::SetVgpuType { vf, vgpu_type, .. } => nvidia_vfio::set_type(sysfs, *vf, vgpu_type.as_ref()),
         Step::BindVf { vf } => sriov::bind_vf(sysfs, *vf),
+        Step::TakeGpu { gpu, functions } => passthrough::take(sysfs, *gpu, functions),
+        Step::ReturnGpu { gpu, functions } => passthrough::give_back(sysfs, *gpu, functions),
     }
 }
 
@@ -41,6 +45,10 @@ pub const fn may_block(step: &Step) -> bool {
         Step::CreateMdev { .. } | Step::SetAutoprobe { .. } => false,
         // Taking a vGPU from a guest is refused, not waited for; but no source promises that.
         Step::SetVgpuType { vgpu_type, .. } => vgpu_type.is_none(),
-        Step::RemoveMdev { .. } | Step::SetVfs { .. } | Step::BindVf { .. } => true,
+        Step::RemoveMdev { .. }
+        | Step::SetVfs { .. }
+        | Step::BindVf { .. }
+        | Step::TakeGpu { .. }
+        | Step::ReturnGpu { .. } => true,
     }
 }

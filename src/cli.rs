@@ -12,6 +12,7 @@ mod device;
 mod doctor;
 mod edit;
 mod explain;
+mod gpu;
 mod gpus;
 mod history;
 mod indent;
@@ -27,6 +28,7 @@ mod status;
 mod table;
 mod terms;
 mod top;
+mod topology;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -107,6 +109,7 @@ enum Command {
     Explain(explain::Explain),
     Check(check::Check),
     Doctor(doctor::Doctor),
+    Topology(topology::Topology),
     #[command(subcommand)]
     Profile(profile::Command),
     Attach(allocation::Attach),
@@ -125,6 +128,8 @@ enum Command {
     Log(history::Log),
     #[command(subcommand)]
     Vfs(device::Vfs),
+    #[command(subcommand)]
+    Gpu(gpu::Gpu),
     #[command(subcommand)]
     Mdev(device::Mdev),
     #[command(subcommand)]
@@ -161,6 +166,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::Explain(command) => command.run(&client, format),
         Command::Check(command) => command.run(&client, paths, format),
         Command::Doctor(command) => command.run(paths, format),
+        Command::Topology(command) => command.run(&client, paths, format),
         Command::Profile(command) => command.run(&client, format),
         Command::Attach(command) => command.run(&client, format),
         Command::Detach(command) => command.run(&client, format),
@@ -176,6 +182,7 @@ fn run(arguments: Arguments, paths: &Paths) -> Result<Report, Refusal> {
         Command::History(command) => command.run(&client, format),
         Command::Log(command) => command.run(&client, format),
         Command::Vfs(command) => command.run(&client, format),
+        Command::Gpu(command) => command.run(&client, format),
         Command::Mdev(command) => command.run(&client, format),
         Command::Simulate(command) => command.run(&client, format),
     }

@@ -91,6 +91,14 @@ impl Paths {
         &self.libvirt_uri
     }
 
+    /// Returns where NVIDIA's management library is; `None` leaves it to the system's linker. A rehearsal has one of
+    /// its own, or none: it must not ask the machine's.
+    #[must_use]
+    pub fn nvml(&self, config: &Nvidia) -> Option<PathBuf> {
+        let own = || self.rehearsal.then(|| self.root.join("usr/lib/libnvidia-ml.so.1"));
+        config.library.clone().or_else(own)
+    }
+
     /// Returns the file that lists our UUIDs and VF addresses, one a line, for the hook.
     #[must_use]
     pub fn owned(&self) -> PathBuf {
@@ -138,6 +146,18 @@ pub struct Config {
     pub boot: Boot,
     /// How GPUs are chosen, and what each owner may have.
     pub placement: HostRules,
+    /// Where NVIDIA's parts are.
+    pub nvidia: Nvidia,
+}
+
+/// Where NVIDIA's parts are, when not where its packages put them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nvidia {
+    /// The script that makes VFs.
+    pub sriov_manage: Option<PathBuf>,
+    /// The management library, instead of the system's `libnvidia-ml.so.1`.
+    pub library: Option<PathBuf>,
 }
 
 /// What happens before libvirt starts.

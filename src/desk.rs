@@ -6,6 +6,7 @@
 mod adopt;
 mod attach;
 mod check;
+mod index;
 mod plug;
 mod pointing;
 mod rebuild;

@@ -25,6 +25,8 @@ mod handmade;
 mod history;
 mod line;
 mod look;
+mod nvidia;
+mod peers;
 mod pointing;
 mod profiles;
 mod publish;
@@ -37,9 +39,11 @@ mod room;
 mod round;
 mod rules;
 mod scanner;
+mod setting;
 mod settle;
 mod settled;
 mod start;
+mod survey;
 mod terms;
 mod turn;
 mod vfs;
@@ -51,11 +55,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Paths};
+use crate::config::{self, Config, Paths};
 use crate::domain_xml::Templates;
 use crate::inventory::ScanOptions;
 use crate::ledger::{Book, Change, IntentId, Ledger, LedgerError, Need};
-use crate::model::{AllocationId, BootId, DomainUuid, HostRules, HostSnapshot, Kind, Refusal};
+use crate::model::{AllocationId, BootId, DomainUuid, GpuId, HostRules, HostSnapshot, Kind, Refusal};
+use crate::nvml::{Closed, Nvml};
 use crate::sysfs::Sysfs;
 
 pub use adopt::Taken;
@@ -131,6 +136,8 @@ struct Inner {
     next_intent: AtomicU64,
     capacity: Turns<()>,
     domains: Turns<DomainUuid>,
+    /// GPUs that are being set.
+    settings: Turns<GpuId>,
     stuck: Mutex<BTreeMap<IntentId, Stuck>>,
     /// When requests last changed allocations.
     touched: Mutex<look::Touched>,
@@ -146,6 +153,12 @@ struct Inner {
     bell: bell::Bell,
     /// What is brought back in this boot.
     boot: boot::Boot,
+    /// NVIDIA's management library, and what keeps its session ended meanwhile.
+    nvml: Nvml,
+    closed: Mutex<BTreeMap<IntentId, Closed>>,
+    survey: survey::Survey,
+    /// Where NVIDIA's parts are.
+    nvidia: config::Nvidia,
     /// Guests that are being resumed: when libvirt asked for their XML.
     resuming: Mutex<BTreeMap<DomainUuid, resume::Resuming>>,
     /// Signalled when something was deferred or a lease was given, so that the keeper recomputes its wait.
@@ -194,7 +207,9 @@ impl Engine {
         let templates = Templates::load(&paths.template_dirs())?;
         let options = ScanOptions { include: config.devices.include.clone() };
         let types = publish::Types::new(paths);
-        let scanner = Scanner::start(sysfs.clone(), options, types).map_err(OpenError::Thread)?;
+        let survey = survey::Survey::default();
+        let scanner =
+            Scanner::start(sysfs.clone(), options, types, survey.clone()).map_err(OpenError::Thread)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 paths: paths.clone(),
@@ -209,6 +224,7 @@ impl Engine {
                 next_intent: AtomicU64::new(next_intent),
                 capacity: Turns::default(),
                 domains: Turns::default(),
+                settings: Turns::default(),
                 stuck: Mutex::default(),
                 touched: Mutex::default(),
                 seen: Mutex::default(),
@@ -217,6 +233,10 @@ impl Engine {
                 underway: Mutex::default(),
                 bell: bell::Bell::default(),
                 boot,
+                nvml: Nvml::new(paths.nvml(&config.nvidia)),
+                closed: Mutex::default(),
+                survey,
+                nvidia: config.nvidia.clone(),
                 resuming: Mutex::default(),
                 nudge: (Mutex::new(false), Condvar::new()),
             }),

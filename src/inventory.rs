@@ -12,10 +12,10 @@ mod names;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::mdev::{MdevsByParent, TypeFacts, scan_devices, scan_parent};
-use crate::backend::{nvidia_vfio, sriov};
+use crate::backend::{nvidia_vfio, passthrough, sriov};
 use crate::model::{
-    DeviceName, Gpu, GpuId, HostSnapshot, Kind, MdevParent, PciAddress, PciFacts, PciId, Refusal,
-    ScanProblem, Sriov, VgpuType,
+    BackendKind, DeviceName, Gpu, GpuId, HostSnapshot, Kind, MdevParent, PciAddress, PciFacts, PciId,
+    Refusal, ScanProblem, Sriov, VgpuType,
 };
 use crate::sysfs::Sysfs;
 use crate::vfio::Holders;
@@ -217,12 +217,12 @@ impl<'a> Scan<'a> {
             included,
         };
         let (backend, backend_reason) = device::choose_backend(self.sysfs, &facts);
-        Some(Gpu {
+        let mut gpu = Gpu {
             id,
             name,
             path: dir.to_owned(),
             pci,
-            driver,
+            driver: driver.clone(),
             numa_node: sriov::numa_node(self.sysfs, dir),
             iommu_group: crate::backend::mdev::iommu_group(self.sysfs, dir),
             backend,
@@ -230,7 +230,14 @@ impl<'a> Scan<'a> {
             sriov,
             parents,
             vgpu_types: Vec::new(),
-        })
+            nvml: None,
+            whole: None,
+        };
+        gpu.whole = passthrough::scan(self.sysfs, &gpu, &self.holders);
+        if gpu.whole.is_some() && gpu.backend == BackendKind::None && gpu.sriov.is_none() {
+            (gpu.backend, gpu.backend_reason) = device::only_whole(driver.as_deref());
+        }
+        Some(gpu)
     }
 
     fn problem(&mut self, device: Option<DeviceName>, error: &crate::sysfs::SysfsError) {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-pub use book::{Book, Change, Handmade, Intent, IntentId, VfWish};
+pub use book::{Book, Change, Handmade, Intent, IntentId, SettingWish, VfWish};
 use store::Store;
 
 use crate::model::HistoryEntry;

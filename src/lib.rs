@@ -37,6 +37,7 @@ pub mod profile;
 pub mod service;
 pub mod simulate;
 pub mod sysfs;
+pub mod topology;
 pub mod uevent;
 pub mod vfio;
 pub mod wire;

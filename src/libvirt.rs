@@ -12,7 +12,7 @@ mod link;
 #[cfg(feature = "libvirt")]
 mod real;
 
-use crate::domain_xml::Edited;
+use crate::domain_xml::{Edited, Indexed};
 use crate::model::{AllocationId, DomainRef, DomainUuid, Kind, Refusal};
 
 pub use crate::model::{LibvirtVersion as Version, NoVersion};
@@ -150,6 +150,13 @@ pub trait Hypervisor {
     /// When `edit` or libvirt refuses, or the domain has no definition that outlives its run; all is as before.
     fn redefine(&mut self, domain: DomainUuid, edit: Edit<'_>) -> Result<bool, VirtError>;
 
+    /// Puts the index of allocations into the metadata of the inactive definition, in place of the one it has;
+    /// an empty one takes it out. Nothing else of the definition is touched, whoever edits it meanwhile.
+    ///
+    /// # Errors
+    /// When libvirt refuses; the definition is as before.
+    fn set_index(&mut self, domain: DomainUuid, indexed: &[Indexed]) -> Result<(), VirtError>;
+
     /// Plugs a hostdev into the running guest.
     ///
     /// # Errors
@@ -201,12 +208,7 @@ pub trait Hypervisor {
     ///
     /// # Errors
     /// When libvirt refuses; the definition is as before.
-    fn detach(
-        &mut self,
-        domain: DomainUuid,
-        hostdev: &str,
-        allocation: &AllocationId,
-    ) -> Result<(), VirtError>;
+    fn detach(&mut self, domain: DomainUuid, hostdev: &str, alias: &str) -> Result<(), VirtError>;
 }
 
 /// Finds a domain by name or UUID in a list.

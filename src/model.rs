@@ -19,6 +19,7 @@ mod policy;
 mod profile;
 mod rules;
 mod score;
+mod setting;
 mod size;
 mod snapshot;
 mod step;
@@ -42,17 +43,20 @@ pub use id::{
 pub use pci::{PciAddress, PciId};
 pub use pointing::Pointing;
 pub use policy::Policy;
-pub use profile::{Candidate, Profile, Wish};
+pub use profile::{Candidate, Profile, WhichGpu, Wish};
 pub use rules::{HostRules, Numa, Quota, Rules, Siblings};
 pub use score::Score;
+pub use setting::GpuSetting;
 pub use size::{Framebuffer, SizeError};
 pub use snapshot::{
-    BackendKind, Gpu, HostSnapshot, Link, Mdev, MdevParent, MdevType, PciFacts, ScanProblem, Sriov, Vf,
+    BackendKind, Gpu, HostDriver, HostSnapshot, Link, Mdev, MdevParent, MdevType, PciFacts, ScanProblem,
+    Sriov, Vf, Whole,
 };
 pub use step::Step;
 pub use terms::{CapacityMode, Float, Repoint, Settled, Terms};
 pub use usage::{
-    Busy, GpuState, MigMode, NvmlType, Placements, SchedulerPolicy, SchedulerState, SizeMode, VgpuUse,
+    Busy, GpuState, MigMode, NvmlFacts, NvmlPlaced, NvmlType, PairState, Placements, SchedulerPolicy,
+    SchedulerState, SizeMode, VgpuUse,
 };
 pub use version::{LibvirtVersion, NoVersion};
 pub use vgpu::{VgpuSlot, VgpuType};

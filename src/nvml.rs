@@ -11,6 +11,8 @@
 
 mod error;
 #[cfg(feature = "nvml")]
+mod pairs;
+#[cfg(feature = "nvml")]
 mod raw;
 #[cfg(feature = "nvml")]
 mod read;
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GpuState, NvmlType, PciAddress, Placements, SchedulerPolicy, SizeMode};
+use crate::model::{GpuState, NvmlType, PairState, PciAddress, Placements, SchedulerPolicy, SizeMode};
 
 pub use error::{Fault, NvmlError};
 #[cfg(feature = "nvml")]
@@ -120,6 +122,14 @@ impl Nvml {
         })
     }
 
+    /// Reads for each pair of GPUs what they can do with each other.
+    ///
+    /// # Errors
+    /// See [`NvmlError`].
+    pub fn pairs(&self) -> Result<Vec<PairState>, NvmlError> {
+        self.worker.call("read how GPUs are connected through NVML", ANSWER, Session::pairs)
+    }
+
     /// Reads one GPU.
     ///
     /// # Errors
@@ -167,6 +177,17 @@ impl Nvml {
     ) -> Result<(), NvmlError> {
         let set = move |session: &mut Session| session.set_scheduler(gpu, policy, time_slice_ns);
         self.worker.call("set the scheduler through NVML", ANSWER, set)
+    }
+
+    /// Ends the session now; the next call begins another.
+    ///
+    /// # Errors
+    /// When a call is held up in the library.
+    pub fn rest(&self) -> Result<(), NvmlError> {
+        self.worker.call("end the session of NVML", ANSWER, |session| {
+            session.close();
+            Ok(())
+        })
     }
 
     /// Ends the session and keeps it ended while the guard lives: to be held across `sriov-manage`, a change of MIG mode and

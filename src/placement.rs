@@ -33,11 +33,12 @@ pub use room::{
 };
 pub use usage::{Memory, Usage, usage};
 pub use vf::{Must, Naming, choose_vf};
+pub use vgpu::maps;
 pub use weigh::weigh;
 
 use crate::model::{
-    AllocationId, BackendKind, Candidate, Device, DeviceKind, DeviceName, GpuId, HostSnapshot, Kind,
-    MdevTypeId, MdevUuid, PciId, Profile, Wish,
+    AllocationId, BackendKind, Candidate, Device, DeviceKind, DeviceName, GpuId, HostDriver, HostSnapshot,
+    Kind, MdevTypeId, MdevUuid, PciId, Profile, Wish,
 };
 use crate::placement::matching::{Accepted, Choosy, Seats};
 use crate::placement::offer::{Offer, offers};
@@ -71,8 +72,10 @@ pub struct Choice {
     pub mdev_type: Option<MdevTypeId>,
     /// The id of a VF.
     pub vf_id: Option<PciId>,
-    /// Whether the VF must first be given to its VFIO driver.
+    /// Whether the VF or whole GPU must first be given to its VFIO driver.
     pub bind: bool,
+    /// The functions of a whole GPU that are on drivers of the host, with those drivers.
+    pub functions: Vec<HostDriver>,
 }
 
 /// Whose a slice that exists is.
@@ -159,6 +162,7 @@ fn mdev_choice(want: &Want, seat: &matching::Seat<'_>) -> Choice {
         mdev_type: Some(seat.mdev_type.id.clone()),
         vf_id: None,
         bind: false,
+        functions: Vec::new(),
     }
 }
 
@@ -170,7 +174,7 @@ fn check_devices(wants: &[Want], snapshot: &HostSnapshot, owners: &Owners) -> Re
         let device = want.device;
         let fault = match (device, &want.profile.wish) {
             _ if !seen.insert(device) => Some("is wanted twice in one request".to_owned()),
-            (Device::Mdev(_), Wish::Vf(_)) => Some(other_kind(want, "a mediated device")),
+            (Device::Mdev(_), Wish::Vf(_) | Wish::Gpu(_)) => Some(other_kind(want, "a mediated device")),
             (Device::Mdev(uuid), _) => existing(uuid, snapshot, owners),
             // Whether its GPU makes what is asked for is seen when it is taken.
             (Device::Vf(_), _) => None,

@@ -13,6 +13,9 @@ pub fn step(choice: &Choice) -> Option<Step> {
         (Device::Vf(vf), Some(vgpu_type)) => {
             Some(Step::SetVgpuType { vf, vgpu_type: Some(vgpu_type.clone()), before: None })
         }
+        (Device::Vf(gpu), None) if choice.bind && !choice.functions.is_empty() => {
+            Some(Step::TakeGpu { gpu, functions: choice.functions.clone() })
+        }
         (Device::Vf(vf), None) if choice.bind => Some(Step::BindVf { vf }),
         (Device::Mdev(_) | Device::Vf(_), None) => None,
     }
@@ -26,6 +29,7 @@ mod tests {
 
     fn mdev(number: u32) -> Choice {
         Choice {
+            functions: Vec::new(),
             allocation: AllocationId::from_bits(number),
             device: Device::Mdev(uuid(number)),
             gpu: "virtual:a".parse().expect("valid"),

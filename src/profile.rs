@@ -1,19 +1,21 @@
 //! The admin's profiles: reading them from a file, refusing nonsense, and finding what on a host could
 //! serve one. Works on a snapshot it is given; never looks at hardware.
 //!
-//! A profile file is TOML. Exactly one of the first three keys, the others are optional; unknown keys
+//! A profile file is TOML. Exactly one of the first four keys, the others are optional; unknown keys
 //! are refused:
 //!
 //! ```toml
 //! framebuffer = "4GiB"      # smallest type with at least this, on any vendor's GPU
 //! type = "nvidia-558"       # an mdev type, by its id or by the driver's name
 //! vf = "8086:10ca"          # a virtual function with this PCI id
+//! gpu = "any"               # a whole GPU: any, or one with a PCI id
 //!
 //! class = "graphics"        # a label for the kind of work
 //! policy = "most-free"      # how the parent is chosen
 //! float = "type"            # what may differ from one start to the next: parent, type or vendor
 //! display = true            # display='on' in the hostdev
 //! ramfb = true              # ramfb='on' in the hostdev; needs display
+//! peers = true              # whole GPUs of one domain reach each other; needs gpu
 //!
 //! order = ["0000:41:00.0"]  # for the policy `priority`: the best GPU first
 //! priority = 10             # who waits for room is served by this
@@ -38,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Float, Framebuffer, Kind, Numa, PciId, Policy, Profile, ProfileName, Rules, Wish, one_line,
+    Float, Framebuffer, Kind, Numa, PciId, Policy, Profile, ProfileName, Rules, WhichGpu, Wish, one_line,
 };
 
 /// The most bytes a profile file may have.
@@ -65,7 +67,7 @@ pub enum ProfileError {
         text: String,
     },
     /// None, or more than one, of the wishes.
-    #[error("a profile has exactly one of `framebuffer`, `type` and `vf`; this one has {0}")]
+    #[error("a profile has exactly one of `framebuffer`, `type`, `vf` and `gpu`; this one has {0}")]
     Wishes(String),
     /// A value that contradicts another, or that no host can serve.
     #[error("{0}")]
@@ -91,6 +93,8 @@ struct File {
     #[serde(skip_serializing_if = "Option::is_none")]
     vf: Option<PciId>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<WhichGpu>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<ProfileName>,
     #[serde(default)]
     policy: Policy,
@@ -100,6 +104,8 @@ struct File {
     display: bool,
     #[serde(default)]
     ramfb: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    peers: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     order: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,12 +133,18 @@ impl File {
     }
 
     fn wish(&mut self) -> Result<Wish, ProfileError> {
-        match (self.framebuffer, self.mdev_type.take(), self.vf) {
-            (Some(size), None, None) => Ok(Wish::Framebuffer(size)),
-            (None, Some(name), None) => Ok(Wish::Type(name)),
-            (None, None, Some(id)) => Ok(Wish::Vf(id)),
-            (size, name, id) => {
-                let given = [size.map(|_| "`framebuffer`"), name.map(|_| "`type`"), id.map(|_| "`vf`")];
+        match (self.framebuffer, self.mdev_type.take(), self.vf, self.gpu) {
+            (Some(size), None, None, None) => Ok(Wish::Framebuffer(size)),
+            (None, Some(name), None, None) => Ok(Wish::Type(name)),
+            (None, None, Some(id), None) => Ok(Wish::Vf(id)),
+            (None, None, None, Some(which)) => Ok(Wish::Gpu(which)),
+            (size, name, id, gpu) => {
+                let given = [
+                    size.map(|_| "`framebuffer`"),
+                    name.map(|_| "`type`"),
+                    id.map(|_| "`vf`"),
+                    gpu.map(|_| "`gpu`"),
+                ];
                 let given: Vec<&str> = given.into_iter().flatten().collect();
                 Err(ProfileError::Wishes(if given.is_empty() {
                     "none".to_owned()
@@ -166,6 +178,7 @@ pub fn parse(name: ProfileName, text: &str) -> Result<Profile, ProfileError> {
         float: file.float,
         display: file.display,
         ramfb: file.ramfb,
+        peers: file.peers,
         ..Profile::new(name, wish)
     };
     validate(&profile)?;
@@ -179,11 +192,13 @@ pub fn print(profile: &Profile) -> String {
         framebuffer: None,
         mdev_type: None,
         vf: None,
+        gpu: None,
         class: profile.class.clone(),
         policy: profile.policy,
         float: profile.float,
         display: profile.display,
         ramfb: profile.ramfb,
+        peers: profile.peers,
         order: profile.rules.order.clone(),
         priority: Some(profile.rules.priority).filter(|priority| *priority != 0),
         preemptible: profile.rules.preemptible,
@@ -195,6 +210,7 @@ pub fn print(profile: &Profile) -> String {
         Wish::Framebuffer(size) => file.framebuffer = Some(*size),
         Wish::Type(name) => file.mdev_type = Some(name.clone()),
         Wish::Vf(id) => file.vf = Some(*id),
+        Wish::Gpu(which) => file.gpu = Some(*which),
     }
     toml::to_string(&file).unwrap_or_default()
 }
@@ -230,7 +246,15 @@ pub fn validate(profile: &Profile) -> Result<(), ProfileError> {
                     .to_owned(),
             );
         }
+        Wish::Gpu(_) if profile.display || profile.ramfb => {
+            return absurd(
+                "display and ramfb are for mediated devices; a whole GPU has its own connectors".to_owned(),
+            );
+        }
         _ => {}
+    }
+    if profile.peers && !matches!(profile.wish, Wish::Gpu(_)) {
+        return absurd("peers are whole GPUs: it needs gpu as well".to_owned());
     }
     check_rules(profile)?;
     if profile.ramfb && !profile.display {

@@ -1,6 +1,7 @@
 //! The service's life: open, recover, listen, say ready, serve, stop.
 
 mod restorer;
+mod sampler;
 
 use std::process::ExitCode;
 use std::sync::mpsc::Sender;
@@ -98,6 +99,7 @@ fn run(paths: &Paths) -> Result<(), ServiceError> {
         engine.flush();
         return Ok(());
     }
+    let _sampling = sampler::start(&engine)?;
     let (link, events) = Link::start(paths.libvirt_uri()).map_err(ServiceError::Thread)?;
     let desk = Desk::new(engine.clone(), link);
     keep_flushing(&engine)?;

@@ -7,6 +7,6 @@ mod driver;
 mod guard;
 mod holders;
 
-pub use driver::{BindError, bind, choose_driver};
+pub use driver::{BindError, bind, choose_driver, unbind};
 pub use guard::{GroupGuard, GuardError};
 pub use holders::{Holders, Node};

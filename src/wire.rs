@@ -3,7 +3,7 @@
 //! Paths: `GET /v1/gpus`, `GET /v1/usage`, `GET /v1/status`, `GET /v1/boot-report`, `GET /v1/history`, `GET|PUT|DELETE /v1/profiles[/NAME]`,
 //! `GET /v1/capacity`, `GET /v1/explain?of=`, `GET /v1/profiles/NAME/explain`, `POST /v1/profiles/NAME/edit`, `GET|POST /v1/allocations`,
 //! `POST /v1/detach`, `POST /v1/start`, `GET /v1/queue`, `POST /v1/queue/cancel`, `POST /v1/room`, `POST /v1/terms`,
-//! `PUT|DELETE /v1/vfs/PF`, `DELETE /v1/vfs`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/adopt`,
+//! `PUT|DELETE /v1/gpus/GPU`, `PUT|DELETE /v1/vfs/PF`, `DELETE /v1/vfs`, `POST|DELETE /v1/mdevs[/UUID]`, `POST /v1/adopt`,
 //! `POST /v1/mdevs/UUID/adopt`, `POST /v1/disown`, `POST /v1/rebuild`, `POST /v1/hook`.
 //! A refusal is a [`Refusal`] with the HTTP status of its kind.
 
@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Allocation, AllocationId, CapacityMode, Device, DeviceName, DomainUuid, Gpu, GpuId, Holder, MdevTypeId,
-    MdevUuid, OwnerName, PciAddress, Policy, Profile, ProfileName, Repoint, RunId, ScanProblem, Siblings,
-    Terms,
+    MdevUuid, OwnerName, PciAddress, Policy, Profile, ProfileName, Repoint, RunId, ScanProblem,
+    SchedulerPolicy, Siblings, SizeMode, Terms,
 };
 pub use crate::model::{
     BootReport, BootStep, Candidate, Capacity, Decision, GpuCapacity, HistoryEntry, HookDevice, Kind,
@@ -418,6 +418,34 @@ pub struct Started {
 pub struct SetVfs {
     /// VFs wanted.
     pub count: u32,
+}
+
+/// Body of `PUT /v1/gpus/GPU`: how a GPU shall be set. What is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetGpu {
+    /// VFs wanted.
+    pub vfs: Option<u32>,
+    /// Whether vGPUs of several framebuffer sizes may share it.
+    pub mode: Option<SizeMode>,
+    /// How time-sliced vGPUs share its engines.
+    pub scheduler: Option<SchedulerPolicy>,
+    /// The time slice in milliseconds, of the schedulers that have one.
+    pub time_slice_ms: Option<u32>,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+impl std::fmt::Display for SetGpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts = [
+            self.vfs.map(|vfs| format!("{vfs} VFs")),
+            self.mode.map(|mode| format!("mode {mode}")),
+            self.scheduler.map(|policy| format!("scheduler {policy}")),
+            self.time_slice_ms.map(|slice| format!("time slice {slice} ms")),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// Body of `POST /v1/mdevs`: an mdev without a domain, owned by the ledger until it is removed.

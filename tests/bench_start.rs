@@ -1,7 +1,8 @@
 //! A tool of `scripts/bench`, no test: what a start and a boot cost on a fake kernel whose ledger lies on a real disk.
 //!
 //! `cargo test --test bench_start -- ROUNDS`, with the programs of `VGPUD_TEST_BINARIES`. Times are in ms. Prints
-//! `path PREPARE BARE SYNC`, medians, then `least` and the same as minima (the three come in turns), and
+//! `path PREPARE BARE SYNC READING`, medians, then `least` and the same as minima (they come in turns; the last is what
+//! one reading of this host costs: `vgpuctl gpus --direct` less `vgpuctl --version`), and
 //! `crowd AT_ONCE IN_TURN FIRST`: medians, the last how many of the first that asked were served; and
 //! `restore OURS BARE`: medians for 256 guaranteed slices after a boot, from the start of the service, and for their
 //! 256 writes alone.
@@ -98,18 +99,21 @@ fn create_bare(world: &World, uuid: &str) {
 }
 
 fn print_path(world: &World, name: &str, rounds: usize) {
-    let (mut prepare, mut bare, mut sync) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut prepare, mut bare, mut sync, mut reading) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..WARM_UP + rounds {
         prepare
             .push(timed(|| assert!(receive(ask(world, HookOp::Prepare, name)), "{}", world.service_log())));
         receive(ask(world, HookOp::Release, name));
         bare.push(write_bare(world));
         sync.push(write_durably(world));
+        let direct = timed(|| drop(world.ok("gpus --direct -o json")));
+        reading.push(direct - timed(|| drop(world.ok("--version"))));
     }
     let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
-    let least = [&prepare, &bare, &sync].map(|times| least(times));
-    println!("path {:.3} {:.3} {:.3}", median(prepare), median(bare), median(sync));
-    println!("least {:.3} {:.3} {:.3}", least[0], least[1], least[2]);
+    let least = [&prepare, &bare, &sync, &reading].map(|times| least(times));
+    let [prepare, bare, sync, reading] = [prepare, bare, sync, reading].map(median);
+    println!("path {prepare:.3} {bare:.3} {sync:.3} {reading:.3}");
+    println!("least {:.3} {:.3} {:.3} {:.3}", least[0], least[1], least[2], least[3]);
 }
 
 /// The write that makes the slice, by itself.
@@ -167,7 +171,8 @@ fn ask(world: &World, op: HookOp, name: &str) -> UnixStream {
         Some(HookDevice { allocation, device: hostdev.source.device()? })
     });
     let devices = devices.collect();
-    let hook = Hook { op, at: clock::boottime(), domain_uuid: domain.uuid, domain: domain.name, devices };
+    let (at, nodes) = (clock::boottime(), domain.nodes);
+    let hook = Hook { op, at, domain_uuid: domain.uuid, domain: domain.name, devices, nodes };
     let body = serde_json::to_vec(&hook).expect("JSON");
     let mut stream = UnixStream::connect(world.host.root().join("run/vgpud/vgpud.sock")).expect("a service");
     let head = format!(

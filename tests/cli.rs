@@ -182,6 +182,8 @@ fn help() {
         "xml --help",
         "vfs set --help",
         "vfs forget --help",
+        "gpu set --help",
+        "gpu forget --help",
         "mdev create --help",
     ];
     insta::assert_snapshot!("help", lines.map(|line| show(&host, line)).join("\n"));
@@ -192,7 +194,8 @@ fn wrong_arguments() {
     let host = Host::new();
     let lines = [
         "",
-        "gpu",
+        "gpuz",
+        "gpu set 41:00.0 --mode odd",
         "profile create desk",
         "profile create desk --framebuffer 4",
         "profile create desk --framebuffer 4GiB --type x",

@@ -15,6 +15,14 @@ mod support;
 #[path = "crash/foreign.rs"]
 mod foreign;
 
+#[cfg(all(test, feature = "nvml"))]
+#[path = "crash/gpu_set.rs"]
+mod gpu_set;
+
+#[cfg(test)]
+#[path = "crash/passthrough.rs"]
+mod passthrough;
+
 #[cfg(test)]
 #[path = "crash/vgpu.rs"]
 mod vgpu;
@@ -529,15 +537,20 @@ fn visit(operation: &Operation, at: u64) -> bool {
 
 const PF: &str = "0000:01:00.0";
 
-/// A host that has just booted, with a count and a guaranteed slice to bring back.
+/// Whose guaranteed slices a restore brings back; those of one GPU together.
+const GUARANTEED: [&str; 3] = ["web1", "web2", "web3"];
+
+/// A host that has just booted, with a count and guaranteed slices to bring back.
 fn booted() -> World {
     let mut world = World::new(HostSpec::lab());
     world.host.put("etc/vgpud/vgpud.toml", "[devices]\ninclude = [\"8086:10c9\"]\n");
     world.serve();
     world.ok(&format!("vfs set {PF} 3"));
     world.ok("profile create small --type mtty-1");
-    world.define("web1", 11);
-    world.ok("attach web1 --profile small --mode guaranteed");
+    for (number, name) in (11..).zip(GUARANTEED) {
+        world.define(name, number);
+        world.ok(&format!("attach {name} --profile small --mode guaranteed"));
+    }
     world.stop_service();
     world.host.reboot();
     world
@@ -548,7 +561,7 @@ fn restored(world: &World, when: &str) {
     for (kind, place) in [("vfs", PF), ("binding", PF), ("slice", "mtty")] {
         world.wait_step(kind, place, "done");
     }
-    world.settles_to(&world.devices("web1"), when);
+    world.settles_to(&slices_of(world, &GUARANTEED), when);
     let gpus = world.json("gpus");
     let pf = gpus["gpus"].as_array().expect("list").iter().find(|gpu| gpu["name"] == PF).expect("PF");
     let vfs = pf["sriov"]["vfs"].as_array().expect("VFs");
@@ -557,7 +570,9 @@ fn restored(world: &World, when: &str) {
     let writes = world.host.writes();
     let none = writes.iter().find(|write| write.path.ends_with("sriov_numvfs") && write.value.trim() == "0");
     assert_eq!(none, None, "{when}: never through 0 VFs");
-    assert_eq!(allocations_of(world, "web1").len(), 1);
+    for name in GUARANTEED {
+        assert_eq!(allocations_of(world, name).len(), 1, "{when}: {name}");
+    }
 }
 
 fn count_restore() -> u64 {

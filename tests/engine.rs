@@ -42,8 +42,20 @@ mod life;
 mod walk;
 
 #[cfg(test)]
+#[path = "engine/index.rs"]
+mod index;
+
+#[cfg(test)]
 #[path = "engine/saved.rs"]
 mod saved;
+
+#[cfg(all(test, feature = "nvml"))]
+#[path = "engine/gpu_set.rs"]
+mod gpu_set;
+
+#[cfg(test)]
+#[path = "engine/passthrough.rs"]
+mod passthrough;
 
 #[cfg(test)]
 #[path = "engine/xe.rs"]

@@ -26,6 +26,8 @@ mod compare;
 mod disk;
 #[path = "lab/foreign.rs"]
 mod foreign;
+#[path = "lab/gpu_set.rs"]
+mod gpu_set;
 #[path = "lab/guest.rs"]
 mod guest;
 #[path = "lab/hang.rs"]
@@ -38,6 +40,8 @@ mod install;
 mod journeys;
 #[path = "lab/killed.rs"]
 mod killed;
+#[path = "lab/passthrough.rs"]
+mod passthrough;
 #[path = "lab/power.rs"]
 mod power;
 #[path = "lab/repoint.rs"]

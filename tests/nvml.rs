@@ -99,8 +99,8 @@ fn modes_are_set_and_a_refusal_says_what_is_in_the_way() {
     let nvml = open();
     nvml.set_size_mode(at(), SizeMode::Equal).expect("is so already");
     nvml.set_size_mode(at(), SizeMode::Mixed).expect("is set");
-    nvml.set_scheduler(at(), SchedulerPolicy::FixedShare, 3_000_000).expect("is set");
-    assert_eq!(control(&base, AT), "mode=mixed\nscheduler=fixed-share\ntime_slice_ns=3000000\n");
+    nvml.set_scheduler(at(), SchedulerPolicy::EqualShare, 3_000_000).expect("is set");
+    assert_eq!(control(&base, AT), "mode=mixed\nscheduler=equal-share\ntime_slice_ns=3000000\n");
     let long = nvml.set_scheduler(at(), SchedulerPolicy::EqualShare, 90_000_000).expect_err("is too long");
     assert_eq!(long.fault(), Some(&Fault::Invalid));
     put(&base, AT, &format!("{L40S}{}", running(1150, 0)));
@@ -120,7 +120,7 @@ fn a_closed_session_lets_the_driver_go() {
     let Some(base) = alone("a_closed_session_lets_the_driver_go", &[(AT, L40S)]) else { return };
     let nvml = open();
     let lock = || {
-        let file = std::fs::File::create(base.join(".clients")).expect("lock file");
+        let file = std::fs::File::open(base.join(AT).join("session")).expect("is there");
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)
     };
     nvml.gpus().expect("are read");

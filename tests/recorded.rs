@@ -46,6 +46,33 @@ mod recorded {
         snapshot
     }
 
+    /// What `vgpuctl` says of a recorded host.
+    #[expect(clippy::disallowed_methods, reason = "the program under test")]
+    fn vgpuctl(host: &str, words: &[&str]) -> String {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let manifest =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(host).join("host.txt");
+        manifest::write_out(&text(&manifest).expect("a manifest"), dir.path());
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vgpuctl"));
+        let end = command.env("VGPUD_ROOT", dir.path()).args(words).output().expect("vgpuctl runs");
+        assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+        String::from_utf8(end.stdout).expect("text")
+    }
+
+    #[test]
+    fn the_topology_of_recorded_hosts_is_told() {
+        for host in ["nvidia-four-gpus", "desktop-without-vgpu", "nvidia-t4-mdev", "sriov-accelerator"] {
+            insta::assert_snapshot!(format!("topology_{host}"), vgpuctl(host, &["topology", "--direct"]));
+        }
+        let json = vgpuctl("nvidia-four-gpus", &["topology", "--direct", "-o", "json"]);
+        let answer: serde_json::Value = serde_json::from_str(&json).expect("json");
+        assert_eq!(answer["pairs"].as_array().map(Vec::len), Some(6));
+        assert_eq!(
+            (&answer["pairs"][0]["level"], &answer["pairs"][2]["level"]),
+            (&"PIX".into(), &"SYS".into())
+        );
+    }
+
     #[test]
     fn every_recorded_host_reads_as_it_did() {
         let bless = std::env::var_os("VGPUD_BLESS").is_some();

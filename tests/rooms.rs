@@ -33,6 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("interlock", &["model", "domain_xml"]),
     // Looks of their own, without the service: a reader and a pure judgement.
     ("doctor", &["model", "sysfs", "inventory", "domain_xml"]),
+    ("topology", &["model", "sysfs"]),
     // State tower: remembers.
     ("ledger", &["model", "failpoint"]),
     // The other daemon.
@@ -58,6 +59,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "placement",
             "plan",
             "domain_xml",
+            "topology",
             "ledger",
             "wire",
         ],
@@ -65,7 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Where engine and libvirt meet, and nowhere else.
     ("desk", &["model", "clock", "domain_xml", "interlock", "libvirt", "wire", "engine"]),
     // Faces of the service.
-    ("api", &["model", "clock", "config", "nvml", "metrics", "wire", "engine", "desk"]),
+    ("api", &["model", "clock", "config", "nvml", "topology", "metrics", "wire", "engine", "desk"]),
     ("service", &["model", "clock", "config", "uevent", "libvirt", "engine", "desk", "api"]),
     // Faces of the callers.
     ("client", &["model", "config", "wire"]),
@@ -84,6 +86,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "page",
             "interlock",
             "doctor",
+            "topology",
             "wire",
             "client",
         ],

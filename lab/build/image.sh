@@ -1,9 +1,9 @@
 #!/bin/bash
 # Turns a plain Debian root into the lab's: modules, our files, units, the nested guest.
-# Usage, as root: image.sh ROOT SAMPLES AUTHORIZED_KEY VERSION
+# Usage, as root: image.sh ROOT SAMPLES NVIDIA AUTHORIZED_KEY VERSION
 . "$LAB_DIR/lib/common.sh"
 
-root="$1" samples="$2" authorized_key="$3" version="$4"
+root="$1" samples="$2" nvidia="$3" authorized_key="$4" version="$5"
 kernel="$(basename "$root"/lib/modules/*)"
 modules="$root/lib/modules/$kernel"
 
@@ -32,6 +32,8 @@ keep_modules() {
 
 install_our_files() {
     cp --recursive --no-preserve=ownership "$LAB_DIR/image/root/." "$root/"
+    cp --recursive --no-preserve=ownership "$nvidia/." "$root/"
+    chroot "$root" ldconfig
 
     install -D -m 755 -t "$root/usr/lib/vgpud-lab" "$samples/slice"
     cat "$LAB_DIR/image/qemu.conf" >>"$root/etc/libvirt/qemu.conf"

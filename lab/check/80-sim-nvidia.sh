@@ -132,7 +132,7 @@ echo 1144 >${vf}0/nvidia/current_vgpu_type
 echo 1144 >${vf}5/nvidia/current_vgpu_type
 equal "$(cat ${vf}{0,5}/nvidia/gpu_instance_id | tr '\n' ' ')" "1 2 " "instances"
 equal "$(errno_of ${vf}6/nvidia/current_vgpu_type 1144)" "Input/output error" "a third"
-grep >/dev/null 'gi_profile=9 name=NVIDIA H100-3-40C' $sim/$pf/state
+grep >/dev/null 'gi_profile=9 gis=2 gi=3g.40gb name=NVIDIA H100-3-40C' $sim/$pf/state
 echo numvfs=0 >$sim/$pf/control
 grep -x >/dev/null mig=1 $sim/$pf/state
 equal "$(grep -c '^gi ' $sim/$pf/state || true)" 0 "instances afterwards"

@@ -21,6 +21,20 @@ step() {
     note "$name: $((SECONDS - began)) s"
 }
 
+# NVIDIA's library and tools for vgpu-sim, built as whoever called: cargo's caches are theirs. The lab of Debian 12
+# has no vgpu-sim.
+nvidia_stand_ins() {
+    local began=$SECONDS
+    mkdir "$1"
+    [[ "$LAB_SUITE" != bookworm ]] || return 0
+    if ! VGPUD_LAB_NVML_TARGET="${VGPUD_LAB_NVML_TARGET:-$LAB_CACHE/nvml-target}" \
+        bash "$LAB_DIR/nvml/install" "$1" >"$work/nvml.log" 2>&1; then
+        tail -n 30 "$work/nvml.log" >&2
+        die "NVIDIA's stand-ins failed"
+    fi
+    note "NVIDIA's stand-ins: $((SECONDS - began)) s"
+}
+
 build_base() {
     local modules
     work="$(mktemp -d "$LAB_CACHE/building.XXXXXX")"
@@ -30,9 +44,10 @@ build_base() {
     modules=$!
     step "packages" rootfs.sh "$work/root"
     wait "$modules" || die "the sample drivers could not be built"
+    nvidia_stand_ins "$work/nvidia"
     printf '%s\n' "$LAB_SUITE" >"$work/out/suite"
     ssh-keygen -q -t ed25519 -N '' -C vgpud-lab -f "$work/out/key"
-    step "image" image.sh "$work/root" "$work/samples/out" "$work/out/key.pub" "$key"
+    step "image" image.sh "$work/root" "$work/samples/out" "$work/nvidia" "$work/out/key.pub" "$key"
     step "kernel and initrds" boot.sh "$work/root" "$work/out"
     step "disk" disk.sh "$work/root" "$work/out"
     printf 'vgpud-lab %s\n' "$(cut -d' ' -f1,2 "$work/root/etc/ssh/ssh_host_ed25519_key.pub")" >"$work/out/known_hosts"

@@ -21,7 +21,7 @@ static void show_types(struct seq_file *s, struct sim_gpu *gpu)
 		seq_printf(s, "type id=%u fb_mib=%u max=%u gi_profile=", type->id, type->fb_mib,
 			   type->max);
 		if (type->gi)
-			seq_printf(s, "%u", type->gi_id);
+			seq_printf(s, "%u gis=%u gi=%s", type->gi_id, type->gis, type->gi);
 		else
 			seq_putc(s, '-');
 		seq_printf(s, " name=%s\n", type->name);
@@ -43,18 +43,10 @@ static void show_vgpus(struct seq_file *s, struct sim_gpu *gpu)
 			seq_printf(s, " mdev=%pUl", &vgpu->mdev);
 		if (vgpu->gi)
 			seq_printf(s, " gi=%u", vgpu->gi);
+		if (vgpu->running)
+			seq_printf(s, " pid=%d sm=%u mem=%u", vgpu->pid, vgpu->sm, vgpu->mem);
 		seq_putc(s, '\n');
 	}
-}
-
-static void show_instances(struct seq_file *s, struct sim_gpu *gpu)
-{
-	unsigned int i;
-
-	for (i = 0; i < gpu->preset->nr_types; i++)
-		if (gpu->gis[i])
-			seq_printf(s, "gi profile=%s count=%u\n", gpu->preset->types[i].gi,
-				   gpu->gis[i]);
 }
 
 static int state_show(struct seq_file *s, void *unused)
@@ -66,11 +58,12 @@ static int state_show(struct seq_file *s, void *unused)
 	if (sim_is_nvidia(gpu))
 		seq_printf(s, "uuid=GPU-76677075-7369-4d00-8000-0000000000%02x\n",
 			   SIM_BUS(gpu->index));
-	seq_printf(s, "framebuffer_mib=%u\nmode=%s\nmig=%d\nscheduler=%s\ntime_slice_ns=%llu\nvfs=%u\n",
+	seq_printf(s, "framebuffer_mib=%u\nmode=%s\nmig=%d\nscheduler=%s\ntime_slice_ns=%llu\nvfs=%u\ntotal_vfs=%u\n",
 		   gpu->preset->fb_mib, gpu->mixed ? "mixed" : "equal", gpu->mig,
-		   schedulers[gpu->scheduler], gpu->time_slice_ns, gpu->vfs);
+		   schedulers[gpu->scheduler], gpu->time_slice_ns, gpu->vfs,
+		   gpu->preset->total_vfs);
 	show_types(s, gpu);
-	show_instances(s, gpu);
+	sim_gi_show(s, gpu);
 	show_vgpus(s, gpu);
 	mutex_unlock(&gpu->lock);
 	return 0;
@@ -172,53 +165,73 @@ static int set_time_slice(struct sim_gpu *gpu, const char *value)
 	return 0;
 }
 
-/* "PROFILE COUNT": of seven compute and eight memory slices. */
+/* "PROFILE COUNT" */
 static int set_instances(struct sim_gpu *gpu, const char *value)
 {
-	unsigned int i, n, compute = 0, memory = 0, c, gb, count, chosen = UINT_MAX;
+	unsigned int count;
 	char profile[24];
 
-	if (!gpu->mig)
-		return -EOPNOTSUPP;
-	if (sscanf(value, "%23s %u", profile, &n) != 2)
+	if (sscanf(value, "%23s %u", profile, &count) != 2)
 		return -EINVAL;
-	for (i = 0; i < gpu->preset->nr_types; i++) {
-		const struct sim_type *type = &gpu->preset->types[i];
+	return sim_gi_set_count(gpu, profile, count);
+}
 
-		if (!type->gi || sscanf(type->gi, "%ug.%ugb", &c, &gb) != 2)
-			continue;
-		if (!strcmp(type->gi, profile))
-			chosen = i;
-		count = chosen == i ? n : gpu->gis[i];
-		compute += c * count;
-		memory += gb / 10 * count;
+static int create_instance(struct sim_gpu *gpu, const char *profile)
+{
+	return min(sim_gi_create(gpu, profile), 0);
+}
+
+static int destroy_instance(struct sim_gpu *gpu, const char *value)
+{
+	unsigned int id;
+	int ret = kstrtouint(value, 10, &id);
+
+	return ret ?: sim_gi_destroy(gpu, id);
+}
+
+static struct sim_vgpu *vgpu_named(struct sim_gpu *gpu, const char *vf)
+{
+	struct sim_vgpu *vgpu;
+	char name[16];
+
+	list_for_each_entry(vgpu, &gpu->vgpus, node) {
+		sim_vf_name(gpu, vgpu->vf, name, sizeof(name));
+		if (!strcmp(name, vf))
+			return vgpu;
 	}
-	if (chosen == UINT_MAX)
-		return -EINVAL;
-	if (n > gpu->preset->types[chosen].gis || compute > 7 || memory > 8)
-		return -ENOSPC;
-	if (!list_empty(&gpu->vgpus))
-		return -EBUSY;
-	gpu->gis[chosen] = n;
-	return 0;
+	return NULL;
 }
 
 /* "ADDRESS UUID", "-" for none. */
 static int set_vm_uuid(struct sim_gpu *gpu, const char *value)
 {
 	struct sim_vgpu *vgpu;
-	char vf[16], name[16], uuid[UUID_STRING_LEN + 1];
+	char vf[16], uuid[UUID_STRING_LEN + 1];
 
 	if (sscanf(value, "%15s %36s", vf, uuid) != 2)
 		return -EINVAL;
-	list_for_each_entry(vgpu, &gpu->vgpus, node) {
-		sim_vf_name(gpu, vgpu->vf, name, sizeof(name));
-		if (strcmp(name, vf))
-			continue;
-		strscpy(vgpu->vm_uuid, strcmp(uuid, "-") ? uuid : "", sizeof(vgpu->vm_uuid));
-		return 0;
-	}
-	return -ENOENT;
+	vgpu = vgpu_named(gpu, vf);
+	if (!vgpu)
+		return -ENOENT;
+	strscpy(vgpu->vm_uuid, strcmp(uuid, "-") ? uuid : "", sizeof(vgpu->vm_uuid));
+	return 0;
+}
+
+/* "ADDRESS SM MEMORY", in percent: what its guest is said to use. */
+static int set_busy(struct sim_gpu *gpu, const char *value)
+{
+	struct sim_vgpu *vgpu;
+	unsigned int sm, mem;
+	char vf[16];
+
+	if (sscanf(value, "%15s %u %u", vf, &sm, &mem) != 3 || sm > 100 || mem > 100)
+		return -EINVAL;
+	vgpu = vgpu_named(gpu, vf);
+	if (!vgpu)
+		return -ENOENT;
+	vgpu->sm = sm;
+	vgpu->mem = mem;
+	return 0;
 }
 
 static int set_numvfs(struct sim_gpu *gpu, const char *value)
@@ -239,7 +252,8 @@ static int control(struct sim_gpu *gpu, const char *key, const char *value)
 	} keys[] = {
 		{ "mode", set_mode }, { "mig", set_mig }, { "scheduler", set_scheduler },
 		{ "time_slice_ns", set_time_slice }, { "gi", set_instances },
-		{ "vm_uuid", set_vm_uuid },
+		{ "gi_create", create_instance }, { "gi_destroy", destroy_instance },
+		{ "vm_uuid", set_vm_uuid }, { "busy", set_busy },
 	};
 	unsigned int i;
 	int ret;

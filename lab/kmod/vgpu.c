@@ -69,7 +69,7 @@ static bool mig_creatable(struct sim_gpu *gpu, const struct sim_type *type)
 
 	list_for_each_entry(vgpu, &gpu->vgpus, node)
 		used += vgpu->type == type;
-	return used < gpu->gis[type - gpu->preset->types];
+	return used < sim_gi_count(gpu, type);
 }
 
 bool sim_vgpu_creatable(struct sim_gpu *gpu, const struct sim_type *type)
@@ -122,17 +122,6 @@ static void identify(struct sim_gpu *gpu, struct sim_vgpu *vgpu)
 	sim_identity(gpu, vgpu->vf, text);
 }
 
-/* The lowest number of a GPU instance without a vGPU, from 1. */
-static unsigned int free_instance(struct sim_gpu *gpu)
-{
-	struct sim_vgpu *vgpu;
-	unsigned long used = 0;
-
-	list_for_each_entry(vgpu, &gpu->vgpus, node)
-		used |= BIT(vgpu->gi);
-	return ffz(used | 1);
-}
-
 struct sim_vgpu *sim_vgpu_create(struct sim_gpu *gpu, const struct sim_type *type, int vf,
 				 const guid_t *mdev)
 {
@@ -151,7 +140,7 @@ struct sim_vgpu *sim_vgpu_create(struct sim_gpu *gpu, const struct sim_type *typ
 	vgpu->type = type;
 	vgpu->vf = vf;
 	vgpu->placement = gpu->mig ? 0 : first_placement(gpu, type);
-	vgpu->gi = gpu->mig ? free_instance(gpu) : 0;
+	vgpu->gi = gpu->mig ? sim_gi_free(gpu, type) : 0;
 	if (mdev) {
 		vgpu->mdev = *mdev;
 		vgpu->has_mdev = true;
@@ -256,5 +245,6 @@ int sim_vgpu_start(struct sim_gpu *gpu, struct sim_vgpu *vgpu)
 		}
 	}
 	vgpu->running = true;
+	vgpu->pid = task_tgid_nr(current);
 	return 0;
 }

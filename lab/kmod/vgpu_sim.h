@@ -32,6 +32,7 @@
 #define SIM_MAX_GPUS	16
 #define SIM_MAX_VFS	64
 #define SIM_MAX_TYPES	48
+#define SIM_MAX_GIS	7
 #define SIM_CFG_SIZE	4096
 /* Memory of one GPU's BARs, and where its root bus is. */
 #define SIM_WINDOW	SZ_2M
@@ -95,8 +96,18 @@ struct sim_vgpu {
 	guid_t mdev;
 	bool has_mdev;
 	bool running;
+	pid_t pid;		/* who has it open, while it runs */
+	unsigned int sm;	/* percent, as a test set it */
+	unsigned int mem;
 	char params[256];
 	char vm_uuid[UUID_STRING_LEN + 1];
+};
+
+/* A GPU instance. */
+struct sim_gi {
+	const struct sim_type *type;	/* whose profile it has; NULL: there is none */
+	unsigned int start;		/* in memory slices */
+	unsigned int size;
 };
 
 enum sim_scheduler { SCHED_BEST_EFFORT, SCHED_EQUAL_SHARE, SCHED_FIXED_SHARE };
@@ -141,7 +152,7 @@ struct sim_gpu {
 	unsigned int next_id;
 	bool mixed;
 	bool mig;
-	unsigned int gis[SIM_MAX_TYPES];	/* GPU instances made, per type */
+	struct sim_gi gis[SIM_MAX_GIS];	/* number N is at N - 1 */
 	enum sim_scheduler scheduler;
 	u64 time_slice_ns;
 	bool unbind_locked;
@@ -202,6 +213,14 @@ int sim_vgpu_set_params(struct sim_gpu *gpu, struct sim_vgpu *vgpu, const char *
 			size_t count);
 int sim_vgpu_start(struct sim_gpu *gpu, struct sim_vgpu *vgpu);
 void sim_vgpu_describe(struct sim_gpu *gpu, struct sim_vgpu *vgpu, char *buf);
+
+/* mig.c */
+unsigned int sim_gi_count(struct sim_gpu *gpu, const struct sim_type *type);
+unsigned int sim_gi_free(struct sim_gpu *gpu, const struct sim_type *type);
+int sim_gi_create(struct sim_gpu *gpu, const char *profile);
+int sim_gi_destroy(struct sim_gpu *gpu, unsigned int id);
+int sim_gi_set_count(struct sim_gpu *gpu, const char *profile, unsigned int count);
+void sim_gi_show(struct seq_file *s, struct sim_gpu *gpu);
 
 /* nvidia.c */
 bool sim_is_nvidia(const struct sim_gpu *gpu);

@@ -5,7 +5,7 @@ lab_key() {
     {
         printf 'suite %s\n' "$LAB_SUITE"
         cd "$LAB_DIR" || die "no $LAB_DIR"
-        find build image kmod lib/hardware.sh -type f -print0 | sort -z | xargs -0 sha256sum
+        find build image kmod nvml/src nvml/Cargo.{toml,lock} nvml/install lib/hardware.sh -type f -print0 | sort -z | xargs -0 sha256sum
         find build image kmod -type f -perm -u=x | sort
     } | sha256sum | cut -c1-16
 }

@@ -154,6 +154,7 @@ measure_start() {
     read -r private used <<<"$(scripts/lab run bash -c "$(declare -f idle_in_lab); idle_in_lab $idle")"
     row "(d) private memory, in the lab, qemu:///system" "$(awk -v k="$private" 'BEGIN { print k / 1024 }')" 12 MiB 1
     printf '%-52s %s ms\n' "    processor time in $idle s" "$used" >>"$table"
+    measure_gpus
     scripts/lab down
     lab_used=no
 }

@@ -58,6 +58,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/check", post(super::check::check))
         .route("/v1/history", get(history))
         .route("/v1/capacity", get(insight::capacity))
+        .route("/v1/topology", get(insight::topology))
         .route("/v1/explain", get(insight::explain))
         .route("/v1/profiles", get(profiles))
         .route("/v1/profiles/{name}", get(profile).put(create_profile).delete(delete_profile))
@@ -70,6 +71,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/room", post(start::room))
         .route("/v1/queue/cancel", post(start::cancel))
         .route("/v1/terms", post(set_terms))
+        .route("/v1/gpus/{gpu}", put(set_gpu).delete(forget_gpu))
         .route("/v1/vfs", delete(forget_all_vfs))
         .route("/v1/vfs/{pf}", put(set_vfs).delete(forget_vfs))
         .route("/v1/mdevs", post(create_mdev))
@@ -288,6 +290,34 @@ async fn detach(
         let (changed, ids) = shared.desk.detach(&request)?;
         happened.allocations = ids;
         Ok(changed)
+    })
+    .await
+}
+
+async fn set_gpu(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Path(gpu): Path<String>,
+    Body(wanted): Body<wire::SetGpu>,
+) -> Answer<wire::Changed> {
+    if wanted.dry_run {
+        return run(&shared, move |shared| shared.desk.engine().set_gpu(&gpu, &wanted)).await.map(Json);
+    }
+    let object = format!("{} {wanted}", crate::model::one_line(&gpu, 80));
+    run_recorded(&shared, caller, about("gpu set", object), move |shared, _| {
+        shared.desk.engine().set_gpu(&gpu, &wanted)
+    })
+    .await
+}
+
+async fn forget_gpu(
+    State(shared): State<Shared>,
+    ConnectInfo(caller): From_,
+    Path(gpu): Path<String>,
+) -> Answer<wire::Changed> {
+    let object = crate::model::one_line(&gpu, 80);
+    run_recorded(&shared, caller, about("gpu forget", object), move |shared, _| {
+        shared.desk.engine().forget_gpu(&gpu)
     })
     .await
 }

@@ -34,7 +34,7 @@ impl Shared {
 fn gpu_of(host: &HostSnapshot, device: Device) -> Option<PciAddress> {
     let gpu = match device {
         Device::Mdev(uuid) => host.mdev(uuid)?.0,
-        Device::Vf(address) => host.vf(address)?.0,
+        Device::Vf(address) => host.function(address)?.0,
     };
     gpu.pci.as_ref().map(|pci| pci.address)
 }
@@ -79,6 +79,7 @@ mod tests {
             can_mix: false,
             scheduler: None,
             mig: None,
+            ecc: None,
             vgpus,
         }
     }

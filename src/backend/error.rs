@@ -70,12 +70,26 @@ pub enum Act {
         /// The type; `None` takes the vGPU away.
         vgpu_type: Option<MdevTypeId>,
     },
-    /// Giving a VF to its VFIO driver.
+    /// Giving a VF, or a function of a whole GPU, to its VFIO driver.
     Bind {
-        /// The VF.
+        /// The function.
         vf: PciAddress,
         /// The driver.
         driver: String,
+    },
+    /// Giving a whole GPU to its VFIO driver.
+    TakeGpu {
+        /// The GPU's own function.
+        gpu: PciAddress,
+    },
+    /// Giving a function of a whole GPU back to the host.
+    ReturnGpu {
+        /// The GPU's own function.
+        gpu: PciAddress,
+        /// The function.
+        function: PciAddress,
+        /// The driver that it had.
+        driver: Option<String>,
     },
 }
 
@@ -92,7 +106,14 @@ impl fmt::Display for Act {
                 write!(f, "make vGPU {vgpu_type} on VF {vf}")
             }
             Self::SetVgpuType { vf, vgpu_type: None } => write!(f, "take the vGPU from VF {vf}"),
-            Self::Bind { vf, driver } => write!(f, "bind VF {vf} to {driver}"),
+            Self::Bind { vf, driver } => write!(f, "bind {vf} to {driver}"),
+            Self::TakeGpu { gpu } => write!(f, "bind the whole GPU {gpu} to its VFIO driver"),
+            Self::ReturnGpu { function, driver: Some(driver), .. } => {
+                write!(f, "give {function} back to {driver}")
+            }
+            Self::ReturnGpu { function, driver: None, .. } => {
+                write!(f, "take {function} from its VFIO driver")
+            }
         }
     }
 }
@@ -155,6 +176,14 @@ pub enum StepError {
         /// Who; empty when that could not be found out.
         holders: Vec<Holder>,
     },
+    /// The GPU cannot be given to a guest as it is. Nothing was changed.
+    #[error("GPU {gpu} cannot be given whole: it {reason}")]
+    NotWhole {
+        /// The GPU's own function.
+        gpu: PciAddress,
+        /// Why, as a clause.
+        reason: String,
+    },
     /// The number of VFs is more than the PF has.
     #[error("{pf} can have at most {total} VFs, not {count}")]
     TooManyVfs {
@@ -164,6 +193,28 @@ pub enum StepError {
         count: u32,
         /// VFs it can have.
         total: u32,
+    },
+    /// NVIDIA's driver makes all VFs that a PF can have.
+    #[error("driver nvidia makes all {total} VFs of {pf} or none, not {count}")]
+    AllOrNone {
+        /// The PF.
+        pf: PciAddress,
+        /// VFs wanted.
+        count: u32,
+        /// VFs it can have.
+        total: u32,
+    },
+    /// The vendor's script did not do it.
+    #[error("cannot set the VFs of {pf} to {count}: {how}{}", after(.said))]
+    Script {
+        /// The PF.
+        pf: PciAddress,
+        /// VFs wanted.
+        count: u32,
+        /// Which script, and how it ended.
+        how: String,
+        /// What it said, in one line.
+        said: String,
     },
     /// No driver that could do it.
     #[error("cannot {act}: {reason}")]
@@ -211,6 +262,15 @@ pub enum StepError {
     },
 }
 
+fn after(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
+}
+
+/// NVIDIA's script says so when a process has the GPU open.
+fn is_locked(said: &str) -> bool {
+    said.contains("unbindLock")
+}
+
 fn list(holders: &[Holder]) -> String {
     if holders.is_empty() {
         return "a process that could not be identified".to_owned();
@@ -221,14 +281,16 @@ fn list(holders: &[Holder]) -> String {
 impl StepError {
     /// Returns what kind of no this is.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match self {
             Self::CutShort { cause, .. } => cause.kind(),
-            Self::Exists { .. } | Self::HasType { .. } => Kind::Conflict,
+            Self::Exists { .. } | Self::HasType { .. } | Self::NotWhole { .. } => Kind::Conflict,
             Self::NoRoom { .. } | Self::OtherSize { .. } => Kind::NoCapacity,
             Self::Gone { .. } => Kind::NotFound,
             Self::Held { .. } => Kind::Busy,
-            Self::TooManyVfs { .. } => Kind::Usage,
+            Self::Script { said, .. } if is_locked(said) => Kind::Busy,
+            Self::Script { .. } => Kind::HostFault,
+            Self::TooManyVfs { .. } | Self::AllOrNone { .. } => Kind::Usage,
             Self::NoDriver { .. } | Self::NotSo { .. } | Self::Kernel { .. } | Self::NoAnswer { .. } => {
                 Kind::HostFault
             }
@@ -247,7 +309,10 @@ impl StepError {
             Self::Gone { .. }
             | Self::HasType { .. }
             | Self::Held { .. }
+            | Self::NotWhole { .. }
             | Self::TooManyVfs { .. }
+            | Self::AllOrNone { .. }
+            | Self::Script { .. }
             | Self::NoDriver { .. }
             | Self::NotSo { .. }
             | Self::NoAnswer { .. } => None,
@@ -267,7 +332,10 @@ impl StepError {
             Self::Kernel { .. }
             | Self::Exists { .. }
             | Self::Held { .. }
+            | Self::NotWhole { .. }
             | Self::TooManyVfs { .. }
+            | Self::AllOrNone { .. }
+            | Self::Script { .. }
             | Self::NoDriver { .. }
             | Self::NotSo { .. }
             | Self::CutShort { .. }
@@ -295,7 +363,14 @@ impl StepError {
             )],
             Self::Gone { act, .. } => vec![gone_hint(act)],
             Self::Held { holders, .. } => holders.iter().map(held_hint).collect(),
+            Self::NotWhole { .. } => vec!["vgpuctl gpus says of each GPU whether a guest can have it whole".to_owned()],
             Self::TooManyVfs { total, .. } => vec![format!("ask for {total} or fewer")],
+            Self::AllOrNone { total, .. } => vec![format!("ask for {total}, or for 0")],
+            Self::Script { said, .. } if is_locked(said) => vec![
+                "a process has the GPU open: nvidia-persistenced, DCGM, an exporter, nvidia-smi; end it and try again (fuser -v /dev/nvidia* lists them)"
+                    .to_owned(),
+            ],
+            Self::Script { .. } => vec!["the kernel log says more: dmesg | grep NVRM".to_owned()],
             Self::NoDriver { act, reason } => vec![driver_hint(act, reason)],
             Self::NotSo { .. } => vec!["the kernel log says why: dmesg".to_owned()],
             Self::Kernel { act, source } => vec![kernel_hint(act, source.errno())],
@@ -331,6 +406,10 @@ fn gone_hint(act: &Act) -> String {
         Act::Bind { .. } => {
             "the VF went away with its PF's VF count: vgpuctl vfs set makes it again".to_owned()
         }
+        Act::TakeGpu { .. } | Act::ReturnGpu { .. } => {
+            "the function is not on the bus now: vgpuctl gpus lists what is; echo 1 > /sys/bus/pci/rescan looks again"
+                .to_owned()
+        }
     }
 }
 
@@ -344,9 +423,9 @@ fn held_hint(holder: &Holder) -> String {
 
 fn driver_hint(act: &Act, reason: &str) -> String {
     match act {
-        Act::SetVfs { pf, count, .. } if reason.contains(super::sriov::NVIDIA) => {
-            let flag = if *count == 0 { "-d" } else { "-e" };
-            format!("with no process on the GPU: /usr/lib/nvidia/sriov-manage {flag} {pf}")
+        Act::SetVfs { .. } if reason.contains("sriov-manage") => {
+            "it comes with NVIDIA's vGPU host driver, as /usr/lib/nvidia/sriov-manage; where it lies elsewhere, say so in /etc/vgpud/vgpud.toml, [nvidia] sriov_manage"
+                .to_owned()
         }
         Act::SetVfs { .. } if reason.contains(super::sriov::GIM) => {
             "write vf_num=N in /etc/gim_config, then, with no guest on any of its VFs: modprobe -r gim && modprobe gim"
@@ -360,6 +439,10 @@ fn driver_hint(act: &Act, reason: &str) -> String {
                 .to_owned()
         }
         Act::Bind { driver, .. } => format!("load it: modprobe {driver}"),
+        Act::TakeGpu { .. } => "load it: modprobe vfio-pci".to_owned(),
+        Act::ReturnGpu { driver, .. } => {
+            format!("load it: modprobe {}", driver.as_deref().unwrap_or("DRIVER"))
+        }
         Act::Create { parent, .. } => format!("load the vGPU driver of {parent}"),
         Act::Remove { .. } => "load the mdev module".to_owned(),
     }
@@ -394,9 +477,23 @@ fn kernel_hint(act: &Act, errno: Option<Errno>) -> String {
                 .to_owned()
         }
         (Act::Bind { driver, .. }, Some(Errno::EINVAL)) => {
-            format!("{driver} refuses VFs without an IOMMU: turn it on (intel_iommu=on, or the firmware's switch)")
+            format!("{driver} refuses functions without an IOMMU: turn it on (intel_iommu=on, or the firmware's switch)")
+        }
+        (Act::ReturnGpu { function, driver, .. }, Some(Errno::ENODEV)) => format!(
+            "driver {} did not take it, mostly because the card needs a reset: echo 1 > /sys/bus/pci/devices/{function}/reset, \
+             then the next look tries again; else reboot; dmesg says more",
+            driver.as_deref().unwrap_or("of the host")
+        ),
+        (Act::ReturnGpu { function, .. }, Some(Errno::EBUSY)) => {
+            format!("another driver took it meanwhile: lspci -k -s {function} shows which")
+        }
+        (Act::ReturnGpu { .. }, Some(Errno::EINVAL)) => {
+            "its IOMMU group is still owned by a guest: the next look tries again".to_owned()
         }
         (Act::Bind { .. }, Some(Errno::EBUSY)) => "another driver holds a part of it: dmesg".to_owned(),
+        (Act::Bind { driver, .. }, Some(Errno::ENODEV)) => {
+            format!("{driver} did not take it; dmesg says why (a bridge, or a card that does not answer)")
+        }
         _ => "the kernel log says why: dmesg".to_owned(),
     }
 }

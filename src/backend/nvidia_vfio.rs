@@ -34,7 +34,13 @@ pub fn scan_vf(sysfs: &Sysfs, vf: PciAddress) -> Option<(VgpuSlot, Vec<VgpuType>
     let types = text::parse_list(&list);
     let creatable = types.iter().map(|one| one.id.clone()).collect();
     let current = read_current(sysfs, vf).ok().flatten();
-    Some((VgpuSlot { current, creatable }, types))
+    // Both answer ENXIO without a vGPU, and "Not Applicable" where there is no such thing.
+    let number = |name: &str| sysfs.read(&format!("{dir}/{name}")).ok()?.trim().parse().ok();
+    let (placement, gpu_instance) = match current {
+        Some(_) => (number("placement_id"), number("gpu_instance_id")),
+        None => (None, None),
+    };
+    Some((VgpuSlot { current, creatable, placement, gpu_instance }, types))
 }
 
 /// Reads the type that a VF has.

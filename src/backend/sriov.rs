@@ -2,13 +2,14 @@
 //!
 //! Interface: the kernel's drivers/pci/iov.c and Documentation/ABI/testing/sysfs-bus-pci.
 
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use crate::backend::error::{Act, StepError};
 use crate::backend::mdev::{hold_free, iommu_group};
-use crate::backend::xe;
+use crate::backend::{sriov_manage, xe};
 use crate::model::{Holder, PciAddress, PciId, Sriov, Vf};
 use crate::sysfs::{Sysfs, wait_until};
 use crate::vfio::{BindError, GroupGuard, Holders, bind, choose_driver};
@@ -120,12 +121,13 @@ fn is_moved_interface(sysfs: &Sysfs, dir: &str) -> bool {
 
 /// Brings the PF in `pf` to `count` VFs, each on its VFIO driver. Refuses while any VF is in use,
 /// unless the count is right already; goes through 0, because the kernel refuses to change one
-/// non-zero count into another; turns off probing of host drivers first.
+/// non-zero count into another; turns off probing of host drivers first. On driver `nvidia` its script does all
+/// that, and the VFs stay on that driver.
 ///
 /// # Errors
-/// [`StepError::Held`] and [`StepError::TooManyVfs`] before anything changes; [`StepError::NotSo`]
+/// [`StepError::Held`], [`StepError::TooManyVfs`] and [`StepError::AllOrNone`] before anything changes; [`StepError::Script`]; [`StepError::NotSo`]
 /// when the driver enabled fewer; [`StepError::NoDriver`], [`StepError::Gone`], [`StepError::Kernel`].
-pub fn set_vfs(sysfs: &Sysfs, pf: PciAddress, count: u32) -> Result<(), StepError> {
+pub fn set_vfs(sysfs: &Sysfs, pf: PciAddress, count: u32, script: Option<&Path>) -> Result<(), StepError> {
     let act = Act::SetVfs { pf, count };
     let Some(dir) = sysfs.link_path(&format!("sys/bus/pci/devices/{pf}")) else {
         return Err(StepError::Gone { act, what: format!("PCI function {pf}") });
@@ -138,10 +140,12 @@ pub fn set_vfs(sysfs: &Sysfs, pf: PciAddress, count: u32) -> Result<(), StepErro
         return Err(StepError::TooManyVfs { pf, count, total });
     }
     let enabled = vf_links(sysfs, &dir);
-    if enabled.len() != count as usize {
-        change_count(sysfs, &dir, &act, &enabled, count)?;
-    }
     let bare = sysfs.link_name(&format!("{dir}/driver")).as_deref() != Some(NVIDIA);
+    match enabled.len() == count as usize {
+        true => {}
+        false if bare => change_count(sysfs, &dir, &act, &enabled, count)?,
+        false => by_script(sysfs, &dir, &act, &enabled, (count, total), script)?,
+    }
     for index in vf_links(sysfs, &dir).into_iter().filter(|_| bare) {
         if let Some(vf) = vf_address(sysfs, &dir, index) {
             bind_vf(sysfs, vf)?;
@@ -217,14 +221,35 @@ fn change_count(sysfs: &Sysfs, dir: &str, act: &Act, enabled: &[u32], count: u32
     Ok(())
 }
 
+/// Has NVIDIA's script change the count, while nobody uses a VF.
+fn by_script(
+    sysfs: &Sysfs,
+    dir: &str,
+    act: &Act,
+    enabled: &[u32],
+    (count, total): (u32, u32),
+    script: Option<&Path>,
+) -> Result<(), StepError> {
+    let mut guards: Vec<GroupGuard> = Vec::new();
+    for index in enabled {
+        guards.extend(hold_vf(sysfs, dir, *index, &guards, act)?);
+    }
+    let vfs: Vec<PciAddress> = enabled.iter().filter_map(|index| vf_address(sysfs, dir, *index)).collect();
+    sriov_manage::change(sysfs, act, &vfs, total, script)?;
+    drop(guards);
+    wait_until(LINKS_LIMIT, || vf_links(sysfs, dir).len() == count as usize);
+    Ok(())
+}
+
 /// Refuses PFs whose driver has another way to make VFs than `sriov_numvfs`, before anything changes.
 fn refuse_own_ways(sysfs: &Sysfs, dir: &str, act: &Act) -> Result<(), StepError> {
-    let reason = match sysfs.link_name(&format!("{dir}/driver")).as_deref() {
-        Some(NVIDIA) => "driver nvidia makes VFs only through its own script, sriov-manage",
-        Some(GIM) => "driver gim makes its VFs when it is loaded, and never changes their number",
-        _ => return Ok(()),
-    };
-    Err(StepError::NoDriver { act: act.clone(), reason: reason.to_owned() })
+    match sysfs.link_name(&format!("{dir}/driver")).as_deref() {
+        Some(GIM) => Err(StepError::NoDriver {
+            act: act.clone(),
+            reason: "driver gim makes its VFs when it is loaded, and never changes their number".to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The old VFs are gone and the new ones were refused: the old count is written once more. Returns what to
@@ -337,10 +362,10 @@ pub fn bind_vf(sysfs: &Sysfs, vf: PciAddress) -> Result<(), StepError> {
     }
 }
 
-fn bind_error(error: BindError, act: &Act) -> StepError {
+pub(super) fn bind_error(error: BindError, act: &Act) -> StepError {
     let act = act.clone();
     match error {
-        BindError::Gone(vf) => StepError::Gone { act, what: format!("VF {vf}") },
+        BindError::Gone(vf) => StepError::Gone { act, what: format!("function {vf}") },
         BindError::NoDriver { .. } => StepError::NoDriver { act, reason: error.to_string() },
         BindError::Attribute(error) => StepError::Kernel { act, source: error.into() },
         BindError::NotBound { found, .. } => {

@@ -54,6 +54,8 @@ const fn kind(what: &Restored) -> &'static str {
     match what {
         Restored::Vfs { .. } => "vfs",
         Restored::Binding { .. } => "binding",
+        Restored::Mode { .. } => "mode",
+        Restored::Scheduler { .. } => "scheduler",
         Restored::Slice { .. } => "slice",
         Restored::Start { .. } => "start",
     }

@@ -96,7 +96,7 @@ impl Mdev {
 }
 
 /// Writes a PCI address in full, so that `41:00.0` finds `0000:41:00.0`; any other name as it is.
-fn full_address(name: &str) -> String {
+pub(super) fn full_address(name: &str) -> String {
     name.parse::<PciAddress>().map_or_else(|_| name.to_owned(), |address| address.to_string())
 }
 

@@ -11,7 +11,7 @@ use crate::cli::report::{Format, Report};
 use crate::cli::rules::{RulesArguments, Switch};
 use crate::cli::table::{Table, printable};
 use crate::client::{Client, ClientError, segment};
-use crate::model::{Float, Framebuffer, PciId, Policy, Profile, ProfileName, Wish};
+use crate::model::{Float, Framebuffer, PciId, Policy, Profile, ProfileName, WhichGpu, Wish};
 use crate::profile;
 use crate::wire::{Affected, Change, EditProfile, Edited, Kind, Refusal};
 
@@ -45,8 +45,11 @@ struct Changes {
     /// A virtual function with this PCI id, such as 8086:10ca
     #[arg(long, value_name = "ID", group = "wish")]
     vf: Option<PciId>,
+    /// A whole GPU: any, or one with this PCI id, such as 10de:2684
+    #[arg(long, value_name = "any|ID", group = "wish")]
+    gpu: Option<WhichGpu>,
     /// Read the whole profile from a file; - is stdin
-    #[arg(long, conflicts_with_all = ["wish", "class", "no_class", "policy", "float", "display", "ramfb"])]
+    #[arg(long, conflicts_with_all = ["wish", "class", "no_class", "policy", "float", "display", "ramfb", "peers"])]
     file: Option<PathBuf>,
     /// A label for the kind of work, such as graphics
     #[arg(long, conflicts_with = "no_class")]
@@ -66,6 +69,9 @@ struct Changes {
     /// Show the firmware's screen on that display too
     #[arg(long, value_enum)]
     ramfb: Option<Switch>,
+    /// Tell whole GPUs of one domain to its guest's driver as peers
+    #[arg(long, value_enum)]
+    peers: Option<Switch>,
     #[command(flatten)]
     rules: RulesArguments,
 }
@@ -73,7 +79,10 @@ struct Changes {
 impl Changes {
     fn wish(&self) -> Option<Wish> {
         let named = self.mdev_type.clone().map(Wish::Type);
-        named.or(self.framebuffer.map(Wish::Framebuffer)).or(self.vf.map(Wish::Vf))
+        named
+            .or(self.framebuffer.map(Wish::Framebuffer))
+            .or(self.vf.map(Wish::Vf))
+            .or(self.gpu.map(Wish::Gpu))
     }
 
     fn is_empty(&self) -> bool {
@@ -85,6 +94,7 @@ impl Changes {
             && self.float.is_none()
             && self.display.is_none()
             && self.ramfb.is_none()
+            && self.peers.is_none()
             && self.rules.is_empty()
     }
 
@@ -99,6 +109,7 @@ impl Changes {
             float: self.float.unwrap_or(was.float),
             display: on(self.display, was.display),
             ramfb: on(self.ramfb, was.ramfb),
+            peers: on(self.peers, was.peers),
             rules: self.rules.apply(&was.rules),
         }
     }

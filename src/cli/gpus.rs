@@ -85,12 +85,17 @@ fn head(gpu: &Gpu) -> String {
     facts.extend(gpu.iommu_group.map(|group| format!("IOMMU group {group}")));
     facts.extend(gpu.pci.as_ref().and_then(|pci| pci.link.as_ref()).map(link));
     facts.extend(gpu.sriov.as_ref().map(|sriov| format!("{} of {} VFs enabled", sriov.enabled, sriov.total)));
+    let nvml = gpu.nvml.as_ref();
+    facts.extend(nvml.and_then(|nvml| nvml.size_mode).map(|mode| format!("{mode}-size mode")));
+    facts.extend(nvml.and_then(|nvml| nvml.scheduler).map(|policy| format!("scheduler {policy}")));
+    facts.extend(nvml.and_then(|nvml| nvml.mig).filter(|on| *on).map(|_| "MIG mode".to_owned()));
     let backend = match gpu.backend {
         BackendKind::None => "no slices",
         BackendKind::Mdev => "slices by mdev",
         BackendKind::NvidiaVfio => "slices by vGPU types of VFs",
         BackendKind::Xe => "slices by SR-IOV with shares of memory",
         BackendKind::Sriov => "slices by SR-IOV",
+        BackendKind::Passthrough => "no slices, whole only",
     };
     format!(
         "{}  {}\n  {}\n  {}\n  {backend}: {}\n",
@@ -172,9 +177,10 @@ fn vgpu_types(gpu: &Gpu) -> String {
 
 /// Writes the slices on a GPU; free VFs are only counted unless `all`.
 fn slice_table(gpu: &Gpu, slices: &[&Slice], all: bool) -> String {
+    let own = gpu.whole.as_ref().map(|whole| Device::Vf(whole.function.address));
     let idle = |slice: &Slice| {
         let free = matches!(slice.owner, Owner::Free | Owner::Unknown);
-        free && slice.holders.is_empty() && matches!(slice.device, Device::Vf(_))
+        free && slice.holders.is_empty() && matches!(slice.device, Device::Vf(_)) && Some(slice.device) != own
     };
     let (counted, listed): (Vec<&Slice>, Vec<&Slice>) =
         slices.iter().copied().partition(|slice| !all && idle(slice));
@@ -208,8 +214,12 @@ fn slice_table(gpu: &Gpu, slices: &[&Slice], all: bool) -> String {
     text
 }
 
-/// Returns the id and driver of a VF.
+/// Returns the id and driver of a VF, or of the whole GPU.
 fn vf_kind(gpu: &Gpu, address: PciAddress) -> String {
+    if let Some(whole) = gpu.whole.as_ref().filter(|whole| whole.function.address == address) {
+        let own = &whole.function;
+        return format!("whole GPU {} ({})", own.id, own.driver.as_deref().unwrap_or("no driver"));
+    }
     let vf = gpu.sriov.iter().flat_map(|sriov| &sriov.vfs).find(|vf| vf.address == address);
     vf.map(|vf| {
         let share = vf.framebuffer.map(|size| format!(", {size}")).unwrap_or_default();

@@ -12,7 +12,9 @@ use crate::cli::report::{Format, Report};
 use crate::cli::rules::{self, RulesArguments};
 use crate::cli::table::{Table, facts};
 use crate::client::{Client, ClientError, segment};
-use crate::model::{AllocationId, Float, Framebuffer, PciId, Policy, Profile, ProfileName, Rules, Wish};
+use crate::model::{
+    AllocationId, Float, Framebuffer, PciId, Policy, Profile, ProfileName, Rules, WhichGpu, Wish,
+};
 use crate::profile;
 use crate::wire::{Changed, Explanation, Kind, ProfileUse, Profiles, Refusal};
 
@@ -93,6 +95,9 @@ pub(super) struct Create {
     /// Show the firmware's screen on that display too
     #[arg(long, conflicts_with = "file", requires = "display")]
     ramfb: bool,
+    /// Only GPUs below one PCIe switch for one domain, told to NVIDIA's driver in the guest as peers (GPUDirect P2P)
+    #[arg(long, requires = "gpu", conflicts_with = "file")]
+    peers: bool,
     #[command(flatten)]
     rules: RulesArguments,
 }
@@ -109,6 +114,9 @@ struct WishArguments {
     /// A virtual function with this PCI id, such as 8086:10ca
     #[arg(long, value_name = "ID")]
     vf: Option<PciId>,
+    /// A whole GPU with its audio function: any, or one with this PCI id, such as 10de:2684
+    #[arg(long, value_name = "any|ID")]
+    gpu: Option<WhichGpu>,
     /// Read the profile from a file; - is stdin
     #[arg(long)]
     file: Option<PathBuf>,
@@ -157,13 +165,18 @@ impl Create {
             WishArguments { mdev_type: Some(mdev_type), .. } => Wish::Type(mdev_type),
             WishArguments { framebuffer: Some(size), .. } => Wish::Framebuffer(size),
             WishArguments { vf: Some(id), .. } => Wish::Vf(id),
+            WishArguments { gpu: Some(which), .. } => Wish::Gpu(which),
             WishArguments { .. } => {
-                return Err(Refusal::new(Kind::Usage, "say one of --type, --framebuffer, --vf and --file"));
+                return Err(Refusal::new(
+                    Kind::Usage,
+                    "say one of --type, --framebuffer, --vf, --gpu and --file",
+                ));
             }
         };
-        let Self { name, class, policy, float, display, ramfb, rules, .. } = self;
+        let Self { name, class, policy, float, display, ramfb, peers, rules, .. } = self;
         let rules = rules.apply(&Rules::default());
-        let profile = Profile { class, policy, float, display, ramfb, rules, ..Profile::new(name, wish) };
+        let profile =
+            Profile { class, policy, float, display, ramfb, peers, rules, ..Profile::new(name, wish) };
         profile::validate(&profile).map_err(refuse)?;
         Ok(profile)
     }
@@ -240,6 +253,7 @@ fn show(used: &ProfileUse) -> String {
         ("float", profile.float.to_string()),
         ("display", display(profile)),
     ];
+    lines.extend(profile.peers.then(|| ("peers", "yes: below one switch".to_owned())));
     lines.extend(rules::told(profile));
     lines.push(("allocations", used.allocations.to_string()));
     facts(&lines)

@@ -1,5 +1,6 @@
 //! `vgpuctl simulate`: placement measured by experiments, without a GPU and, but for `history`, without the service.
 
+mod bench;
 mod contest;
 mod history;
 mod input;
@@ -27,6 +28,7 @@ pub(super) enum Command {
     Openb(openb::Openb),
     Train(openb::Train),
     Slots(slots::Slots),
+    Bench(bench::Bench),
     Trace(trace::Trace),
     History(history::History),
     Workload(workload::Named),
@@ -39,6 +41,7 @@ impl Command {
             Self::Openb(command) => command.run(format),
             Self::Train(command) => command.run(format),
             Self::Slots(command) => command.run(format),
+            Self::Bench(command) => command.run(format),
             Self::Trace(command) => command.run(format),
             Self::History(command) => command.run(client, format),
             Self::Workload(command) => command.run(format),

@@ -21,7 +21,12 @@ impl Table {
 
     /// Adds a row with one cell a column; an empty cell prints as `-`.
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        debug_assert_eq!(N, self.header.len(), "a row has one cell a column");
+        self.row_of(cells.to_vec());
+    }
+
+    /// As [`Table::row`], where the number of columns depends on what is shown.
+    pub(super) fn row_of(&mut self, cells: Vec<String>) {
+        debug_assert_eq!(cells.len(), self.header.len(), "a row has one cell a column");
         self.rows.push(cells.into_iter().map(|cell| filled(&cell)).collect());
     }
 

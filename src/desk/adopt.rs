@@ -45,6 +45,7 @@ impl Desk {
                 );
                 taken.notes.push(text);
             }
+            self.index(domain);
         }
         self.link.poke();
         Ok(self.engine.adopted(taken, request.dry_run))
@@ -113,6 +114,7 @@ impl Desk {
             // The mark first: without its promise, a hostdev that has it could not start.
             notes.extend(self.unmark(&allocation)?);
             self.engine.disown(std::slice::from_ref(&allocation.id))?;
+            self.index(allocation.domain.uuid);
             self.link.poke();
         }
         if matches!(allocation.device, Device::Mdev(_)) {

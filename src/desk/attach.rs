@@ -1,8 +1,9 @@
 //! Attach and detach: promises into and out of a domain's definition.
 
 use super::{CALL, Desk, shows};
-use crate::libvirt::{Definition, Listed};
-use crate::model::{Allocation, AllocationId, DomainUuid, Kind, Refusal};
+use crate::domain_xml;
+use crate::libvirt::{Definition, Listed, Version, VirtError};
+use crate::model::{Allocation, AllocationId, Device, DomainUuid, HookDevice, Kind, Refusal, Wish};
 use crate::wire::{self, Allocate, Detach, Through};
 
 impl Desk {
@@ -19,6 +20,7 @@ impl Desk {
         if matches!(request.through, Through::Definition | Through::Live) && !listed.persistent {
             return Err(transient(&listed.domain.name, request));
         }
+        self.refuse_unmarked_peers(request)?;
         let mut allotment = self.engine.allocate(&listed.domain, request)?;
         let allowed = self.refuse_too_old(&allotment.new);
         let allowed = allowed.and_then(|()| self.interlocks(&listed, &allotment.xml));
@@ -42,6 +44,7 @@ impl Desk {
                 self.unplug_all(&listed, &plugged);
                 self.take_back(&new, refusal);
             })?;
+            self.index(listed.domain.uuid);
             if listed.active && request.through == Through::Definition {
                 allotment.notes.push(format!(
                     "domain {} runs: this takes effect at its next start; --live plugs it in now",
@@ -58,25 +61,91 @@ impl Desk {
     /// such a promise). All or nothing: what was added is taken out again when a later one is refused.
     fn define_all(&self, domain: DomainUuid, all: &[Allocation]) -> Result<(), Refusal> {
         let shown = self.shown(domain, Definition::Inactive)?;
-        let mut added: Vec<(AllocationId, String)> = Vec::new();
-        for allocation in all.iter().filter(|one| !shows(&shown, one)) {
-            let xml = self.hostdev(allocation)?;
-            let hostdev = xml.clone();
-            let done = self.link.call("attach a hostdev", CALL, move |host| host.attach(domain, &hostdev));
-            if let Err(error) = done {
-                for (id, xml) in added {
-                    let undone =
-                        self.link.call("detach a hostdev", CALL, move |host| host.detach(domain, &xml, &id));
-                    if let Err(undo) = undone {
-                        tracing::warn!(%domain, error = %undo, "cannot undo an attach, the next look will see it");
-                    }
+        let mut added: Vec<Hostdev> = Vec::new();
+        let mut ids: Vec<AllocationId> = Vec::new();
+        for allocation in all {
+            let missing = self.hostdevs(allocation)?.into_iter().filter(|one| !one.is_in(&shown));
+            for hostdev in missing {
+                let xml = hostdev.xml.clone();
+                let done = self.link.call("attach a hostdev", CALL, move |host| host.attach(domain, &xml));
+                if let Err(error) = done {
+                    self.undefine_all(domain, added);
+                    return Err(Refusal::from(&error));
                 }
-                return Err(Refusal::from(&error));
+                added.push(hostdev);
+                if ids.last() != Some(&allocation.id) {
+                    ids.push(allocation.id.clone());
+                }
             }
-            added.push((allocation.id.clone(), xml));
         }
-        let ids: Vec<AllocationId> = added.into_iter().map(|(id, _)| id).collect();
+        if self.has_peers(all)
+            && let Err(refusal) = self.mark_peers(domain)
+        {
+            self.undefine_all(domain, added);
+            return Err(refusal);
+        }
         if ids.is_empty() { Ok(()) } else { self.engine.tie(&ids) }
+    }
+
+    /// Writes into the definition which whole GPUs are peers; two of one switch are, one alone is not.
+    fn mark_peers(&self, domain: DomainUuid) -> Result<(), Refusal> {
+        self.mark_as_peers(domain, self.engine.cliques_of(domain))
+    }
+
+    fn mark_as_peers(&self, domain: DomainUuid, peers: Vec<AllocationId>) -> Result<(), Refusal> {
+        let done = self.link.call("edit a definition", CALL, move |host| {
+            host.redefine(domain, &mut |xml| domain_xml::set_peers(xml, &peers))
+        });
+        match done {
+            Ok(_) | Err(VirtError::NoDomain(_)) => Ok(()),
+            Err(error) => Err(Refusal::from(&error)),
+        }
+    }
+
+    /// An older libvirt takes the mark and forgets it.
+    fn refuse_unmarked_peers(&self, request: &Allocate) -> Result<(), Refusal> {
+        let peers = self.engine.profile(&request.profile)?.peers;
+        match self.link.version().filter(|version| peers && *version < Version::OVERRIDE) {
+            None => Ok(()),
+            Some(version) => Err(Refusal::new(
+                Kind::HostFault,
+                format!(
+                    "profile {} wants peers, for which libvirt {version} has no <qemu:override>; {} has",
+                    request.profile,
+                    Version::OVERRIDE
+                ),
+            )),
+        }
+    }
+
+    fn has_peers(&self, allocations: &[Allocation]) -> bool {
+        let profile = |one: &Allocation| self.engine.profile(&one.profile).ok();
+        allocations.iter().any(|one| profile(one).is_some_and(|profile| profile.peers))
+    }
+
+    fn undefine_all(&self, domain: DomainUuid, added: Vec<Hostdev>) {
+        for Hostdev { alias, xml, .. } in added.into_iter().rev() {
+            let undone =
+                self.link.call("detach a hostdev", CALL, move |host| host.detach(domain, &xml, &alias));
+            if let Err(undo) = undone {
+                tracing::warn!(%domain, error = %undo, "cannot undo an attach, the next look will see it");
+            }
+        }
+    }
+
+    /// The hostdevs of an allocation: its own first, then those of the functions that go with a whole GPU.
+    fn hostdevs(&self, allocation: &Allocation) -> Result<Vec<Hostdev>, Refusal> {
+        let own = Hostdev {
+            alias: allocation.id.alias(),
+            allocation: Some(allocation.clone()),
+            device: allocation.device,
+            xml: self.hostdev(allocation)?,
+        };
+        let companions = self.engine.companion_hostdevs(allocation)?;
+        let companions = allocation.companions.iter().zip(companions).map(|(function, (alias, xml))| {
+            Hostdev { alias, allocation: None, device: Device::Vf(*function), xml }
+        });
+        Ok(std::iter::once(own).chain(companions).collect())
     }
 
     /// A libvirt that did not answer in time may still do what it was asked: then the promise stays leased, and
@@ -103,19 +172,46 @@ impl Desk {
         if chosen.is_empty() {
             return Ok((wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() }, ids));
         }
+        if request.live && listed.active {
+            self.refuse_live_whole(&chosen)?;
+        }
         let domain = listed.domain.uuid;
         let shown = self.shown(domain, Definition::Inactive)?;
-        for allocation in chosen.iter().filter(|one| shows(&shown, one)) {
-            let hostdev = self.hostdev(allocation)?;
-            let id = allocation.id.clone();
-            let done =
-                self.link.call("detach a hostdev", CALL, move |host| host.detach(domain, &hostdev, &id));
-            done.map_err(|error| Refusal::from(&error))?;
+        for allocation in &chosen {
+            for Hostdev { alias, xml, .. } in
+                self.hostdevs(allocation)?.into_iter().rev().filter(|one| one.is_in(&shown))
+            {
+                let done =
+                    self.link.call("detach a hostdev", CALL, move |host| host.detach(domain, &xml, &alias));
+                done.map_err(|error| Refusal::from(&error))?;
+            }
         }
         if request.live && listed.active {
             self.unplug_and_wait(&listed, &chosen)?;
         }
-        Ok((self.end_detached(&listed, &chosen)?, ids))
+        if self.has_peers(&chosen) {
+            let gone = |id: &AllocationId| chosen.iter().any(|one| one.id == *id);
+            let left: Vec<AllocationId> =
+                self.engine.cliques_of(domain).into_iter().filter(|id| !gone(id)).collect();
+            self.mark_as_peers(domain, left)?;
+        }
+        let ended = self.end_detached(&listed, &chosen)?;
+        self.index(domain);
+        Ok((ended, ids))
+    }
+
+    /// Its functions would leave the guest one by one, and their group with the last.
+    fn refuse_live_whole(&self, chosen: &[Allocation]) -> Result<(), Refusal> {
+        for one in chosen {
+            if matches!(self.engine.profile(&one.profile)?.wish, Wish::Gpu(_)) {
+                let text =
+                    format!("{} is a whole GPU, which is not unplugged from a running guest", one.device);
+                return Err(Refusal::new(Kind::Conflict, text).hint(
+                    "without --live it leaves the definition, and the host has it back when the domain stops",
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn chosen(&self, listed: &Listed, request: &Detach) -> Result<Vec<Allocation>, Refusal> {
@@ -158,6 +254,24 @@ impl Desk {
             self.engine.free(&ids)?;
         }
         Ok(wire::Changed { change: wire::Change::Done, notes })
+    }
+}
+
+/// A hostdev as it is written.
+struct Hostdev {
+    alias: String,
+    /// Whose own it is; `None` for a function that goes with a whole GPU.
+    allocation: Option<Allocation>,
+    device: Device,
+    xml: String,
+}
+
+impl Hostdev {
+    fn is_in(&self, shown: &[HookDevice]) -> bool {
+        match &self.allocation {
+            Some(allocation) => shows(shown, allocation),
+            None => shown.iter().any(|one| one.device == self.device),
+        }
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::index::Indexes;
 use super::{CALL, Desk, ours};
 use crate::clock;
+use crate::domain_xml;
 use crate::engine::{SavedImages, Seen, SeenDomain};
 use crate::libvirt::{Definition, Event, Hypervisor, Images, Listed, VirtError};
 use crate::model::DomainUuid;
@@ -41,9 +43,11 @@ impl Desk {
         let wanted = self.wanted();
         let asked_at = clock::boottime();
         match self.link.call("list domains", CALL, move |host| report(host, &wanted)) {
-            Ok(domains) => {
+            Ok((domains, indexes)) => {
                 self.looked.store(true, Ordering::SeqCst);
-                self.engine.look(&Seen { asked_at, domains });
+                let seen = Seen { asked_at, domains };
+                self.engine.look(&seen);
+                self.mend_indexes(&seen, &indexes);
                 true
             }
             Err(VirtError::Off) => {
@@ -118,16 +122,23 @@ impl Desk {
     }
 }
 
-fn report(host: &mut dyn Hypervisor, wanted: &Wanted) -> Result<BTreeMap<DomainUuid, SeenDomain>, VirtError> {
-    let mut domains = BTreeMap::new();
-    for Listed { domain, active, .. } in host.list()? {
+fn report(
+    host: &mut dyn Hypervisor,
+    wanted: &Wanted,
+) -> Result<(BTreeMap<DomainUuid, SeenDomain>, Indexes), VirtError> {
+    let (mut domains, mut indexes) = (BTreeMap::new(), Indexes::new());
+    for Listed { domain, active, persistent } in host.list()? {
         let mut seen = SeenDomain { name: domain.name, active, inactive: None, live: None, images: None };
         let meant = match wanted {
             Wanted::All => true,
             Wanted::These(domains) => domains.binary_search(&domain.uuid).is_ok(),
         };
         if meant {
-            seen.inactive = host.xml(domain.uuid, Definition::Inactive).ok().as_deref().and_then(ours);
+            let inactive = host.xml(domain.uuid, Definition::Inactive).ok();
+            seen.inactive = inactive.as_deref().and_then(ours);
+            if let Some(xml) = inactive.filter(|_| persistent) {
+                indexes.insert(domain.uuid, domain_xml::index(&xml).unwrap_or_default());
+            }
             let images = host.images(domain.uuid).ok();
             seen.images = images.map(|Images { managed_save, memory_snapshot }| SavedImages {
                 managed_save,
@@ -139,5 +150,5 @@ fn report(host: &mut dyn Hypervisor, wanted: &Wanted) -> Result<BTreeMap<DomainU
         }
         domains.insert(domain.uuid, seen);
     }
-    Ok(domains)
+    Ok((domains, indexes))
 }

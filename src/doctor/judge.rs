@@ -270,9 +270,13 @@ fn hook(seen: &Observations) -> Vec<Ailment> {
         .filter(|daemon| hook.since.zip(daemon.looked).is_some_and(|(hook, looked)| looked < hook));
     unseen
         .map(|daemon| {
-            let text =
-                format!("{} has not looked for its hooks since the first one was put there", daemon.name);
-            ailment(Warning, "hook-unseen", text, BREAKS, format!("systemctl reload {}", daemon.name))
+            let text = format!(
+                "{} started before the first hook was put there; whether it was reloaded since cannot be seen from outside",
+                daemon.name
+            );
+            let breaks = format!("unless it was: {BREAKS}");
+            let cure = format!("systemctl restart {}, to be sure; running guests go on", daemon.name);
+            ailment(Warning, "hook-unseen", text, &breaks, cure)
         })
         .collect()
 }

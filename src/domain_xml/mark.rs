@@ -97,7 +97,7 @@ fn names(hostdev: Node<'_, '_>, device: Device) -> bool {
 }
 
 /// Returns the white space between the last line's end, inclusive, and a place; empty when there is more than that.
-fn indent_before(xml: &str, at: usize) -> &str {
+pub(super) fn indent_before(xml: &str, at: usize) -> &str {
     let before = xml.get(..at).unwrap_or_default();
     match before.rfind('\n') {
         Some(line) if before[line..].chars().all(char::is_whitespace) => &before[line..],
@@ -105,7 +105,7 @@ fn indent_before(xml: &str, at: usize) -> &str {
     }
 }
 
-fn replace(xml: &str, range: Range<usize>, with: &str) -> String {
+pub(super) fn replace(xml: &str, range: Range<usize>, with: &str) -> String {
     let head = xml.get(..range.start).unwrap_or_default();
     let tail = xml.get(range.end..).unwrap_or_default();
     format!("{head}{with}{tail}")

@@ -41,7 +41,7 @@ impl OursError {
 }
 
 /// Returns the hostdevs that are ours, in the order of the XML: those with our alias, and those without
-/// it whose device is in `owned`.
+/// it whose device is in `owned`. The functions that go with a whole GPU follow it and are left out.
 ///
 /// # Errors
 /// When a hostdev claims to be ours and names nothing that can be, or the same device or alias is there twice.
@@ -70,6 +70,9 @@ fn claim(hostdev: &Hostdev, owned: &OwnedSet) -> Result<Option<HookDevice>, Ours
         let device = hostdev.source.device().filter(|device| owned.contains(*device));
         return Ok(device.map(|device| HookDevice { allocation: None, device }));
     };
+    if hostdev.alias.as_deref().is_some_and(AllocationId::is_companion_alias) {
+        return Ok(None);
+    }
     let alias = || one_line(hostdev.alias.as_deref().unwrap_or_default(), 60);
     let Ok(allocation) = rest.parse::<AllocationId>() else {
         return Err(OursError::BadAlias { alias: alias(), rest: one_line(rest, 60) });

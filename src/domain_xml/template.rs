@@ -12,7 +12,7 @@ use quick_xml::events::{BytesStart, BytesText, Event};
 use quick_xml::{Reader, Writer, XmlVersion};
 
 use crate::domain_xml::read::{self, Source};
-use crate::model::{AllocationId, Device, Kind, Profile, one_line};
+use crate::model::{AllocationId, Device, Kind, PciAddress, Profile, one_line};
 
 /// The most bytes of a template.
 const MAX_TEMPLATE: usize = 64 * 1024;
@@ -120,6 +120,18 @@ impl Templates {
         allocation: &AllocationId,
         options: Options,
     ) -> Result<String, TemplateError> {
+        self.render_as(device, &allocation.alias(), options)
+    }
+
+    /// Writes the hostdev of a function that goes with a whole GPU, with its own alias.
+    ///
+    /// # Errors
+    /// As [`Templates::render`].
+    pub fn render_companion(&self, function: PciAddress, alias: &str) -> Result<String, TemplateError> {
+        self.render_as(Device::Vf(function), alias, Options::default())
+    }
+
+    fn render_as(&self, device: Device, alias: &str, options: Options) -> Result<String, TemplateError> {
         let template = match device {
             Device::Mdev(_) => &self.mdev,
             Device::Vf(_) => &self.vf,
@@ -129,8 +141,8 @@ impl Templates {
             line: 1 + template.text.bytes().take(offset).filter(|byte| *byte == b'\n').count(),
             fault,
         };
-        let xml = copy(&template.text, &values(device, allocation, options)).map_err(invalid)?;
-        match check(&xml, device, allocation) {
+        let xml = copy(&template.text, &values(device, alias, options)).map_err(invalid)?;
+        match check(&xml, device, alias) {
             Ok(()) => Ok(xml),
             Err(fault) => Err(invalid((0, format!("what it makes is no hostdev of {device}: {fault}")))),
         }
@@ -162,9 +174,9 @@ fn read_bounded(path: &Path) -> io::Result<String> {
 /// The placeholders of a kind of device, with their values.
 type Values = Vec<(&'static str, String)>;
 
-fn values(device: Device, allocation: &AllocationId, options: Options) -> Values {
+fn values(device: Device, alias: &str, options: Options) -> Values {
     let on = |flag: bool| if flag { "on".to_owned() } else { String::new() };
-    let mut values = vec![("alias", allocation.alias())];
+    let mut values = vec![("alias", alias.to_owned())];
     match device {
         Device::Mdev(uuid) => values.extend([
             ("uuid", uuid.to_string()),
@@ -288,7 +300,7 @@ fn fill(text: &str, values: &Values, aliased: &mut bool) -> Result<String, Strin
 }
 
 /// Reads back what was made.
-fn check(xml: &str, device: Device, allocation: &AllocationId) -> Result<(), String> {
+fn check(xml: &str, device: Device, alias: &str) -> Result<(), String> {
     let document = read::parse(xml)?;
     let made = read::hostdev(document.root_element());
     match made.source {
@@ -296,7 +308,7 @@ fn check(xml: &str, device: Device, allocation: &AllocationId) -> Result<(), Str
         source if source.device() != Some(device) => return Err("it names another device".to_owned()),
         _ => {}
     }
-    if made.alias != Some(allocation.alias()) {
+    if made.alias.as_deref() != Some(alias) {
         return Err("its alias is not {alias}".to_owned());
     }
     if made.managed {

@@ -181,6 +181,7 @@ mod tests {
         let mut book = Book::default();
         let profile = Profile::new("small".parse().expect("name"), Wish::Type("mtty-1".to_owned()));
         let allocation = Allocation {
+            companions: Vec::new(),
             id: AllocationId::from_bits(1),
             domain: DomainRef { uuid: OTHER.parse().expect("uuid"), name: "old-name".to_owned() },
             profile: profile.name.clone(),

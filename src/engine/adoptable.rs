@@ -136,6 +136,7 @@ fn judge(
         domain: asked.domain.clone(),
         profile,
         device: shown.device,
+        companions: Vec::new(),
         state: AllocationState::Attached,
         until: None,
         terms: Terms::default(),
@@ -232,7 +233,7 @@ fn refuse_held(asked: &Asked, device: Device, holders: &[Holder]) -> Result<(), 
 
 fn found_mdev(facts: &Facts<'_>, asked: &Asked, uuid: MdevUuid) -> Result<Found, Refusal> {
     let Some((gpu, parent, mdev)) = facts.snapshot.mdev(uuid) else {
-        let all = facts.book.profiles.values().filter(|one| !matches!(one.wish, Wish::Vf(_)));
+        let all = facts.book.profiles.values().filter(|one| !matches!(one.wish, Wish::Vf(_) | Wish::Gpu(_)));
         let fitting = all.map(|one| one.name.clone()).collect();
         let what = "an mdev that does not exist now, so that its type cannot be told".to_owned();
         return Ok(Found { realized: None, settled: None, what, fitting });
@@ -254,6 +255,7 @@ fn found_mdev(facts: &Facts<'_>, asked: &Asked, uuid: MdevUuid) -> Result<Found,
             vf_id: None,
             boot_id: facts.boot_id.clone(),
             run: facts.run,
+            before: Vec::new(),
         }),
         settled: Some(Settled { gpu: gpu.id.clone(), mdev_type: Some(mdev.mdev_type.clone()), vf_id: None }),
         what: format!("{} on {}", mdev.mdev_type, parent.name),
@@ -298,6 +300,7 @@ fn found_vf(
         vf_id: Some(vf.id),
         boot_id: facts.boot_id.clone(),
         run: facts.run,
+        before: Vec::new(),
     });
     let made = realized.is_some();
     let settled =

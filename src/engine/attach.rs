@@ -13,7 +13,7 @@ use crate::domain_xml::Options;
 use crate::ledger::{Change, Need};
 use crate::model::{
     Allocation, AllocationId, AllocationState, CapacityMode, Device, DeviceKind, DomainRef, DomainUuid, Kind,
-    MdevUuid, PciAddress, Pointing, Profile, Realized, Refusal, Terms,
+    MdevUuid, PciAddress, Pointing, Profile, Realized, Refusal, Terms, Wish,
 };
 use crate::placement::{self, Must, Naming};
 use crate::wire::{self, Allocate, AllocationView, Through};
@@ -73,6 +73,13 @@ impl Engine {
             ));
         }
         let profile = self.profile(&request.profile)?;
+        if matches!(profile.wish, Wish::Gpu(_)) && matches!(request.through, Through::Live | Through::LiveXml)
+        {
+            let text =
+                "a whole GPU is not plugged into a running guest: it has functions that must come together";
+            return Err(Refusal::new(Kind::Conflict, text)
+                .hint("without --live the domain has it from its next start on"));
+        }
         let deadline = Instant::now() + OPERATION;
         let _turn = self.domain_turn(domain.uuid, deadline)?;
         let kept = self.kept(domain, request);
@@ -83,6 +90,7 @@ impl Engine {
         let mut allotment = Allotment { xml: Vec::new(), notes, new, kept };
         for allocation in allotment.new.iter().chain(&allotment.kept) {
             allotment.xml.push(self.hostdev(allocation, &profile)?);
+            allotment.xml.extend(self.companion_hostdevs(allocation)?.into_iter().map(|(_, xml)| xml));
         }
         if request.dry_run {
             if request.terms.mode == CapacityMode::Guaranteed {
@@ -126,22 +134,13 @@ impl Engine {
     ) -> Result<Vec<Allocation>, Refusal> {
         let lease = request.lease_s.map_or(LEASE, |seconds| Duration::from_secs(seconds.into()));
         let until = clock::epoch_seconds().saturating_add(i64::try_from(lease.as_secs()).unwrap_or(i64::MAX));
-        let mut named = self.named_vfs();
-        let mut new: Vec<Allocation> = Vec::with_capacity(missing);
-        let kind = if missing > 0 { self.kind_for(profile)? } else { DeviceKind::Mdev };
-        while new.len() < missing {
-            let device = match kind {
-                DeviceKind::Mdev => Device::Mdev(MdevUuid(uuid::Uuid::new_v4())),
-                DeviceKind::Pci => {
-                    Device::Vf(self.draw_vf(domain, profile, &mut named, &new, request.terms)?)
-                }
-            };
-            let id = self.free_id(&new);
-            new.push(Allocation {
+        let promise = |id: AllocationId, device: Device| -> Result<Allocation, Refusal> {
+            Ok(Allocation {
                 id,
                 domain: domain.clone(),
                 profile: profile.name.clone(),
                 device,
+                companions: self.companions(device)?,
                 state: AllocationState::Leased,
                 until: Some(until),
                 saved: false,
@@ -149,7 +148,22 @@ impl Engine {
                 settled: None,
                 owner: request.owner.clone(),
                 pointing: Pointing::default(),
-            });
+            })
+        };
+        if profile.peers && missing > 0 {
+            return self.draw_peers(domain, profile, missing, request.terms, &promise);
+        }
+        let (mut named, nothing) = (self.named_vfs(), BTreeSet::new());
+        let mut new: Vec<Allocation> = Vec::with_capacity(missing);
+        let kind = if missing > 0 { self.kind_for(profile)? } else { DeviceKind::Mdev };
+        while new.len() < missing {
+            let device = match kind {
+                DeviceKind::Mdev => Device::Mdev(MdevUuid(uuid::Uuid::new_v4())),
+                DeviceKind::Pci => {
+                    Device::Vf(self.draw_vf(domain, profile, &mut named, &new, request.terms, &nothing)?)
+                }
+            };
+            new.push(promise(self.free_id(&new), device)?);
         }
         Ok(new)
     }
@@ -175,14 +189,15 @@ impl Engine {
         named
     }
 
-    /// One domain never names a VF twice; beyond that the least named VF is drawn.
-    fn draw_vf(
+    /// One domain never names a VF twice, nor one of `shut`; beyond that the least named VF is drawn.
+    pub(super) fn draw_vf(
         &self,
         domain: &DomainRef,
         profile: &Profile,
         named: &mut BTreeMap<PciAddress, u32>,
         new: &[Allocation],
         terms: Terms,
+        shut: &BTreeSet<PciAddress>,
     ) -> Result<PciAddress, Refusal> {
         let (must, snapshot) = match terms.mode {
             CapacityMode::OnStart => (Must::Exist, self.recent()?.0),
@@ -191,7 +206,7 @@ impl Engine {
         let mine: BTreeSet<PciAddress> = {
             let ledger = self.ledger();
             let of_domain = ledger.book().of_domain(domain.uuid).chain(new);
-            of_domain.flat_map(Allocation::named_vfs).collect()
+            of_domain.flat_map(Allocation::named_vfs).chain(shut.iter().copied()).collect()
         };
         let bounds = self.bounds_of_new(domain, profile, &snapshot, new, terms);
         let naming = Naming { named, mine: &mine, must };
@@ -200,11 +215,19 @@ impl Engine {
         Ok(address)
     }
 
+    /// The functions that go with a whole GPU; each gets a hostdev.
+    fn companions(&self, device: Device) -> Result<Vec<PciAddress>, Refusal> {
+        let Some(address) = device.vf() else { return Ok(Vec::new()) };
+        let (snapshot, _) = self.recent()?;
+        let whole = snapshot.whole(address).filter(|_| snapshot.vf(address).is_none());
+        Ok(whole.map(|(_, whole)| whole.companion_addresses()).unwrap_or_default())
+    }
+
     /// A VF is chosen when it is promised: there the round of its profile goes on.
     fn rota_of_vfs(&self, profile: &Profile, new: &[Allocation]) -> Option<Change> {
         let vf = new.iter().filter_map(|one| one.device.vf()).next_back()?;
         let (snapshot, _) = self.recent().ok()?;
-        self.rota(profile, &snapshot.vf(vf)?.0.id)
+        self.rota(profile, &snapshot.function(vf)?.0.id)
     }
 
     pub(super) fn free_id(&self, new: &[Allocation]) -> AllocationId {
@@ -246,6 +269,19 @@ impl Engine {
             .templates
             .render(allocation.device, &allocation.id, Options::from(profile))
             .map_err(|error| Refusal::from_error(Kind::HostFault, &error))
+    }
+
+    /// Renders the hostdevs of the functions that go with a whole GPU, each with its alias.
+    ///
+    /// # Errors
+    /// When the template does not take its values.
+    pub fn companion_hostdevs(&self, allocation: &Allocation) -> Result<Vec<(String, String)>, Refusal> {
+        let render = |function: &PciAddress| {
+            let alias = allocation.id.companion_alias(*function);
+            let xml = self.inner.templates.render_companion(*function, &alias);
+            xml.map(|xml| (alias, xml)).map_err(|error| Refusal::from_error(Kind::HostFault, &error))
+        };
+        allocation.companions.iter().map(render).collect()
     }
 
     /// Makes what is not left to the start: slices for a running guest, and guaranteed ones, also those of an

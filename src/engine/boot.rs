@@ -7,6 +7,7 @@
 
 mod course;
 mod plan;
+pub(super) mod road;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -62,6 +63,7 @@ impl<F: Fn()> Begun<F> {
     fn run(&mut self) {
         let outcome = match &self.work {
             Work::Vfs(gpu) => self.engine.restore_vfs(gpu),
+            Work::Setting(gpu) => self.engine.restore_setting(gpu),
             Work::Slice(id) => self.engine.hold_again(id).map(drop),
         };
         self.outcome = Some(outcome);
@@ -90,7 +92,7 @@ impl<F: Fn() + Clone + Send + 'static> Together<F> {
     fn run(&mut self) {
         let id = |work: &Work| match work {
             Work::Slice(id) => Some(id.clone()),
-            Work::Vfs(_) => None,
+            Work::Vfs(_) | Work::Setting(_) => None,
         };
         let ids: Vec<AllocationId> = self.works.iter().filter_map(id).collect();
         if ids.len() < 2 {
@@ -135,13 +137,18 @@ impl Engine {
         ids.into_iter().for_each(|id| self.inner.boot.course().renew(id));
     }
 
+    /// Says that what was set on a GPU, or made on it, went by our own change of its VFs.
+    pub(super) fn gpu_renewed(&self, gpu: &GpuId) {
+        self.inner.boot.course().renew(gpu.clone());
+    }
+
     /// Returns the GPUs that anything shall be back on.
     fn places(&self) -> BTreeSet<GpuId> {
         let ledger = self.ledger();
         let book = ledger.book();
         let guaranteed = book.allocations.values().filter(|one| is_guaranteed(one));
         let places = guaranteed.filter_map(|one| Some(place_of(book, one)?.gpu));
-        book.wishes.keys().cloned().chain(places).collect()
+        book.wishes.keys().chain(book.settings.keys()).cloned().chain(places).collect()
     }
 
     /// Says that the host slept.
@@ -167,6 +174,7 @@ impl Engine {
         }
         let snapshot = self.fresh(Instant::now() + OPERATION)?;
         let occupants = self.occupants(&snapshot);
+        let nvml = self.ask_of_settings(&snapshot);
         let mut course = self.inner.boot.course();
         let plan = {
             let ledger = self.ledger();
@@ -178,6 +186,8 @@ impl Engine {
                 renewed: &course.renewed(),
                 seen: &course.seen(),
                 starting: &starting,
+                nvml: &nvml,
+                overdue: &course.overdue(),
             })
         };
         let before = course.report(Instant::now());
@@ -271,6 +281,10 @@ impl Engine {
                 let count = ledger.book().wishes.get(gpu).map_or(0, |wish| wish.count);
                 happened.object = format!("{gpu} {count}");
             }
+            Work::Setting(gpu) => {
+                let setting = ledger.book().settings.get(gpu).map(|wish| wish.setting.to_string());
+                happened.object = format!("{gpu} {}", setting.unwrap_or_default());
+            }
             Work::Slice(id) => {
                 happened.object = id.to_string();
                 happened.allocations = vec![id.clone()];
@@ -324,7 +338,7 @@ impl Engine {
         let is_told = |what: &Restored| match what {
             // A count that somebody changed in this boot is theirs.
             Restored::Vfs { gpu } => unmet.contains(gpu),
-            Restored::Slice { .. } => true,
+            Restored::Slice { .. } | Restored::Mode { .. } | Restored::Scheduler { .. } => true,
             Restored::Binding { .. } | Restored::Start { .. } => false,
         };
         let report = self.boot_report();
@@ -333,9 +347,7 @@ impl Engine {
             Restored::Vfs { gpu } => {
                 format!("{} are wanted on {gpu} and not restored: {}", step.wanted, step.progress)
             }
-            Restored::Slice { .. } | Restored::Binding { .. } | Restored::Start { .. } => {
-                format!("not restored: {}", sentence(step))
-            }
+            _ => format!("not restored: {}", sentence(step)),
         });
         told.collect()
     }

@@ -9,6 +9,7 @@ use crate::model::{
     AllocationId, Capacity, Decision, Device, HistoryEntry, Kind, MdevUuid, Profile, ProfileName, Refusal,
 };
 use crate::placement::{self, Want, Weighted};
+use crate::topology;
 use crate::wire::Explained;
 
 /// How far back requests are counted.
@@ -30,6 +31,15 @@ fn started(entries: &[HistoryEntry], book: &Book) -> BTreeMap<ProfileName, u64> 
 }
 
 impl Engine {
+    /// Reads how the GPUs are connected.
+    ///
+    /// # Errors
+    /// When the host cannot be read.
+    pub fn topology(&self) -> Result<topology::Observations, Refusal> {
+        let (snapshot, _) = self.recent()?;
+        Ok(topology::read(&self.inner.sysfs, &snapshot))
+    }
+
     /// Says what the host still holds.
     ///
     /// # Errors
@@ -117,8 +127,9 @@ impl Engine {
         let owners = self.owners(&snapshot);
         let closed = self.bars_of_unfinished(&snapshot);
         let decision = placement::weigh(&want, None, &snapshot, &owners, &closed);
+        let notes = placement::maps(&decision, &snapshot, &owners);
         let decisions = vec![Decision { allocation: None, ..decision }];
-        Ok(Explained { entry: None, decisions, notes: Vec::new(), now: true })
+        Ok(Explained { entry: None, decisions, notes, now: true })
     }
 
     /// A want of a profile that nobody follows.
@@ -163,6 +174,7 @@ impl Engine {
                 number => format!("how it was placed last: vgpuctl explain #{number}"),
             });
         }
+        notes.extend(placement::maps(&decision, &snapshot, &owners));
         Ok(Explained { entry: None, decisions: vec![decision], notes, now: true })
     }
 }

@@ -74,7 +74,7 @@ impl Engine {
         let holder = record
             .device
             .vf()
-            .and_then(|address| snapshot.vf(address))
+            .and_then(|address| snapshot.function(address))
             .and_then(|(_, vf)| vf.holders.first());
         match holder {
             Some(holder) => {
@@ -113,12 +113,15 @@ impl Engine {
         refusals
     }
 
-    /// Arms the helper that removes an mdev or the vGPU of a VF. A bare VF needs none: its record is forgotten.
+    /// Arms the helper that removes an mdev or the vGPU of a VF, or gives a whole GPU back. A bare VF needs none: its record is forgotten.
     fn begin_removal(&self, record: Realized, deadline: Instant) -> Result<Option<Armed>, Refusal> {
         let step = match (record.device, &record.mdev_type) {
             (Device::Mdev(uuid), _) => Step::RemoveMdev { uuid },
             (Device::Vf(vf), Some(vgpu_type)) => {
                 Step::SetVgpuType { vf, vgpu_type: None, before: Some(vgpu_type.clone()) }
+            }
+            (Device::Vf(gpu), None) if !record.before.is_empty() => {
+                Step::ReturnGpu { gpu, functions: record.before.clone() }
             }
             (Device::Vf(_), None) => {
                 self.refuse_held_vf(&record, deadline)?;

@@ -62,16 +62,15 @@ impl Engine {
         deadline: Instant,
     ) -> Result<bool, Refusal> {
         let _lane = self.capacity_turn(deadline)?;
+        let wanted: Result<Vec<Wanted>, Refusal> = allocations.iter().map(|one| self.wanted(one)).collect();
+        let mut wanted = wanted?;
+        self.await_open(&wanted, deadline);
         let snapshot = self.fresh(deadline)?;
-        let missing: Vec<&Allocation> = {
-            let ledger = self.ledger();
-            allocations.iter().filter(|one| !is_held(ledger.book(), &snapshot, one)).collect()
-        };
-        if missing.is_empty() {
+        wanted.retain(|want| !is_held(self.ledger().book(), &snapshot, &want.allocation));
+        if wanted.is_empty() {
             return Ok(false);
         }
-        let wanted: Result<Vec<Wanted>, Refusal> = missing.into_iter().map(|one| self.wanted(one)).collect();
-        self.realize(&wanted?, clock::boottime(), deadline)?;
+        self.realize_from(snapshot, &wanted, clock::boottime(), deadline)?;
         Ok(true)
     }
 
@@ -80,11 +79,12 @@ impl Engine {
     pub(super) fn renew_in_turn(&self, allocation: &Allocation, deadline: Instant) -> Result<bool, Refusal> {
         let _lane = self.capacity_turn(deadline)?;
         let want = self.wanted(allocation)?;
+        self.await_open(std::slice::from_ref(&want), deadline);
         let snapshot = self.fresh(deadline)?;
         if !self.is_outdated(&want, &snapshot) {
             return Ok(false);
         }
-        self.realize(&[want], clock::boottime(), deadline)?;
+        self.realize_from(snapshot, &[want], clock::boottime(), deadline)?;
         Ok(true)
     }
 
@@ -126,9 +126,9 @@ fn is_held(book: &Book, snapshot: &HostSnapshot, allocation: &Allocation) -> boo
     let record = book.realized.get(&allocation.id).filter(|record| record.device == allocation.device);
     record.is_some_and(|record| match allocation.device {
         Device::Mdev(uuid) => snapshot.mdev(uuid).is_some(),
-        Device::Vf(address) => {
-            snapshot.vf(address).is_some_and(|(_, vf)| vf.vfio && vf.vgpu_type() == record.mdev_type.as_ref())
-        }
+        Device::Vf(address) => snapshot
+            .function(address)
+            .is_some_and(|(_, vf)| vf.vfio && vf.vgpu_type() == record.mdev_type.as_ref()),
     })
 }
 

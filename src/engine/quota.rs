@@ -131,6 +131,7 @@ mod tests {
             let mut one = vf_allocation(number, number, "0000:01:10.0");
             one.owner = (number > 0).then(owner);
             let record = Realized {
+                before: Vec::new(),
                 allocation: one.id.clone(),
                 device: one.device,
                 gpu: "virtual:a".parse().expect("id"),

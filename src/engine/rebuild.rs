@@ -11,7 +11,8 @@ use crate::clock;
 use crate::ledger::{Book, Change, LedgerError, Need, VfWish};
 use crate::model::{
     Allocation, AllocationId, AllocationState, BootId, Device, DomainRef, HistoryEntry, HostSnapshot, Kind,
-    MdevTypeId, PciId, Pointing, Profile, ProfileName, Realized, Refusal, RunId, Settled, Terms, Wish,
+    MdevTypeId, PciAddress, PciId, Pointing, Profile, ProfileName, Realized, Refusal, RunId, Settled, Terms,
+    WhichGpu, Wish,
 };
 use crate::profile;
 use crate::wire;
@@ -44,6 +45,7 @@ struct Plan {
 enum Nature {
     Mdev(MdevTypeId),
     Vf(PciId),
+    Gpu(PciId),
 }
 
 struct Facts<'a> {
@@ -117,6 +119,7 @@ fn claim_one(facts: &Facts<'_>, claim: &Claim, plan: &mut Plan) {
         domain: claim.domain.clone(),
         profile,
         device: claim.device,
+        companions: companions(facts, known, claim.device),
         state: AllocationState::Attached,
         until: None,
         terms: known.map_or_else(Terms::default, |one| one.terms),
@@ -139,6 +142,13 @@ fn claim_one(facts: &Facts<'_>, claim: &Claim, plan: &mut Plan) {
     }
 }
 
+/// The functions that go with a whole GPU: as they were promised, else as the host has them now.
+fn companions(facts: &Facts<'_>, known: Option<&Allocation>, device: Device) -> Vec<PciAddress> {
+    let promised = known.map(|one| one.companions.clone()).filter(|companions| !companions.is_empty());
+    let now = || facts.snapshot.whole(device.vf()?).map(|(_, whole)| whole.companion_addresses());
+    promised.or_else(now).unwrap_or_default()
+}
+
 /// The slice of a claim, when it exists. An mdev whose domain is off is remembered too: the next look gives it back.
 fn record(facts: &Facts<'_>, claim: &Claim) -> Option<Realized> {
     let common = |gpu: &crate::model::Gpu| Realized {
@@ -150,6 +160,7 @@ fn record(facts: &Facts<'_>, claim: &Claim) -> Option<Realized> {
         vf_id: None,
         boot_id: facts.boot_id.clone(),
         run: facts.run,
+        before: Vec::new(),
     };
     match claim.device {
         Device::Mdev(uuid) => facts.snapshot.mdev(uuid).map(|(gpu, parent, mdev)| Realized {
@@ -159,7 +170,7 @@ fn record(facts: &Facts<'_>, claim: &Claim) -> Option<Realized> {
         }),
         // A bare VF of a domain that is off is nobody's; a vGPU on it is there until it is taken away.
         Device::Vf(vf) if claim.not_live && facts.snapshot.vgpu_type_on(vf).is_none() => None,
-        Device::Vf(address) => facts.snapshot.vf(address).map(|(gpu, vf)| Realized {
+        Device::Vf(address) => facts.snapshot.function(address).map(|(gpu, vf)| Realized {
             vf_id: Some(vf.id),
             mdev_type: vf.vgpu_type().cloned(),
             ..common(gpu)
@@ -183,6 +194,10 @@ fn nature(facts: &Facts<'_>, device: Device, id: &AllocationId, settled: Option<
             if let Some(id) = typed {
                 return Some(Nature::Mdev(id));
             }
+            let whole = facts.snapshot.whole(address).map(|(_, whole)| whole.function.id);
+            if let Some(id) = whole {
+                return Some(Nature::Gpu(id));
+            }
             let live = facts.snapshot.vf(address).map(|(_, vf)| vf.id);
             let made = || record.and_then(|record| record.vf_id);
             let before = || settled.and_then(|settled| settled.vf_id);
@@ -200,6 +215,7 @@ fn profile_for(facts: &Facts<'_>, nature: Option<&Nature>, plan: &mut Plan) -> O
             found.iter().any(|matched| matched.fit.as_ref().is_ok_and(|fit| fit.type_id() == Some(id)))
         }
         Nature::Vf(id) => matches!(profile.wish, Wish::Vf(wanted) if wanted == *id),
+        Nature::Gpu(id) => matches!(profile.wish, Wish::Gpu(WhichGpu::Id(wanted)) if wanted == *id),
     };
     let mut fitting = facts.book.profiles.values().filter(serves);
     if let (Some(only), None) = (fitting.next(), fitting.next()) {
@@ -208,6 +224,7 @@ fn profile_for(facts: &Facts<'_>, nature: Option<&Nature>, plan: &mut Plan) -> O
     let (wish, text) = match nature {
         Nature::Mdev(id) => (Wish::Type(id.to_string()), id.to_string()),
         Nature::Vf(id) => (Wish::Vf(*id), format!("vf-{id}")),
+        Nature::Gpu(id) => (Wish::Gpu(WhichGpu::Id(*id)), format!("gpu-{id}")),
     };
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let text: String = text.chars().map(plain).take(48).collect();

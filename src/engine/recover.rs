@@ -14,7 +14,8 @@ use super::{Engine, OPERATION};
 use crate::backend::helper;
 use crate::ledger::{Book, Change, Intent, Need};
 use crate::model::{
-    Allocation, BootId, Device, HostSnapshot, Kind, MdevTypeId, PciAddress, Realized, Refusal, Sriov, Step,
+    Allocation, BootId, Device, Gpu, HostSnapshot, Kind, MdevTypeId, PciAddress, Realized, Refusal, Sriov,
+    Step,
 };
 
 impl Engine {
@@ -71,6 +72,9 @@ impl Engine {
     /// A helper of an earlier service is not our child: its end is noticed by looking.
     fn wait_aside(&self, intent: &Intent) {
         let Some(id) = intent.helper else { return };
+        if let Err(refusal) = self.close_nvml(intent) {
+            tracing::warn!(error = %refusal, "a change of VFs goes on beside a session of NVML");
+        }
         self.overrun(intent, move || helper::wait_end(id));
     }
 }
@@ -87,9 +91,12 @@ struct Cut {
 /// on its driver; and what is to be done again now. One that restores the count of an earlier boot is left to
 /// the restore, which goes on with it.
 fn cut_short(intent: &Intent, book: &Book, boot_id: &BootId, snapshot: &HostSnapshot) -> Option<Option<Cut>> {
-    let Step::SetVfs { pf, count, before } = intent.step else { return None };
-    let sriov = snapshot.gpu(&pf.to_string()).and_then(|gpu| gpu.sriov.as_ref());
-    if sriov.is_some_and(|sriov| sriov.enabled == count && sriov.vfs.iter().all(|vf| vf.vfio)) {
+    let Step::SetVfs { pf, count, before, .. } = intent.step else { return None };
+    let is_whole = |gpu: &Gpu| {
+        let sriov = gpu.sriov.as_ref();
+        sriov.is_some_and(|sriov| sriov.enabled == count && sriov.vfs.iter().all(|vf| gpu.has_bound(vf)))
+    };
+    if snapshot.gpu(&pf.to_string()).is_some_and(is_whole) {
         return None;
     }
     let wish = book.wishes.get(&intent.gpu);
@@ -129,7 +136,7 @@ fn forget_vanished(
         !busy.contains(&device)
             && match device {
                 Device::Mdev(uuid) => snapshot.mdev(uuid).is_none(),
-                Device::Vf(address) => match snapshot.vf(address) {
+                Device::Vf(address) => match snapshot.function(address) {
                     None => true,
                     Some((_, vf)) => of_type.is_some() && vf.vgpu_type() != of_type,
                 },

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Engine;
 use super::admit::{self, Wanted};
 use crate::model::{
-    AllocationId, CapacityMode, DomainUuid, HostSnapshot, Kind, PciAddress, Refusal, Repoint, RunId,
+    AllocationId, CapacityMode, DomainUuid, HostSnapshot, Kind, PciAddress, Refusal, Repoint, RunId, Wish,
 };
 use crate::placement::{self, Barred, Resumed};
 use crate::wire::{Exchanged, Hook, HookOp};
@@ -120,14 +120,15 @@ pub(super) fn resuming(want: &Wanted) -> Wanted {
 /// Returns whether the promise's terms let the service choose another VF.
 fn may_move(want: &Wanted) -> bool {
     let terms = &want.allocation.terms;
-    !terms.pin && terms.mode == CapacityMode::OnStart && terms.repoint != Repoint::Never
+    let whole = matches!(want.profile.wish, Wish::Gpu(_));
+    !whole && !terms.pin && terms.mode == CapacityMode::OnStart && terms.repoint != Repoint::Never
 }
 
 fn hinted(refusal: Refusal, wanted: &[Wanted]) -> Refusal {
     let bound = wanted.iter().find(|want| want.allocation.device.vf().is_some() && !may_move(want));
     match bound {
         Some(want) if refusal.kind == Kind::NoCapacity => refusal.hint(format!(
-            "allocation {} is pinned, guaranteed or never re-pointed, so its saved guest waits for VF {}",
+            "allocation {} is pinned, guaranteed, a whole GPU or never re-pointed, so its saved guest waits for VF {}",
             want.allocation.id, want.allocation.device
         )),
         Some(_) | None => refusal,

@@ -8,7 +8,9 @@ use super::admit::Wanted;
 use super::work::{Armed, End, Failure};
 use crate::backend;
 use crate::ledger::{Change, Intent, Need};
-use crate::model::{Device, DeviceName, Gpu, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step};
+use crate::model::{
+    Device, DeviceName, Gpu, HostDriver, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step,
+};
 use crate::placement::{Barred, Choice};
 use crate::plan;
 
@@ -137,13 +139,19 @@ impl Engine {
                 Step::CreateMdev { parent, .. } if stuck.iter().any(|(id, ..)| *id == intent.id) => {
                     bars.push(bar(parent.clone()))
                 }
-                Step::SetVgpuType { vf, .. } if stuck.iter().any(|(id, ..)| *id == intent.id) => {
-                    bars.extend(vf.to_string().parse().ok().map(bar));
+                Step::SetVgpuType { vf: device, .. }
+                | Step::TakeGpu { gpu: device, .. }
+                | Step::ReturnGpu { gpu: device, .. }
+                    if stuck.iter().any(|(id, ..)| *id == intent.id) =>
+                {
+                    bars.extend(device.to_string().parse().ok().map(bar));
                 }
                 Step::CreateMdev { .. }
                 | Step::SetVgpuType { .. }
                 | Step::RemoveMdev { .. }
                 | Step::SetAutoprobe { .. }
+                | Step::TakeGpu { .. }
+                | Step::ReturnGpu { .. }
                 | Step::BindVf { .. } => {}
             }
         }
@@ -251,8 +259,28 @@ impl Engine {
             vf_id: choice.vf_id,
             boot_id: self.inner.boot_id.clone(),
             run,
+            before: self.drivers_before(want, choice),
         }
     }
+
+    /// What a whole GPU goes back to: the drivers from which it was taken first, also when it was taken in a run before
+    /// and did not come back.
+    fn drivers_before(&self, want: &Wanted, choice: &Choice) -> Vec<HostDriver> {
+        let ledger = self.ledger();
+        let known = ledger.book().realized.get(&want.allocation.id);
+        let known = known.filter(|record| record.device == want.allocation.device);
+        merged(known.map(|record| record.before.clone()).unwrap_or_default(), &choice.functions)
+    }
+}
+
+/// Adds the functions that are not remembered yet.
+pub(super) fn merged(mut before: Vec<HostDriver>, now: &[HostDriver]) -> Vec<HostDriver> {
+    for one in now {
+        if before.iter().all(|known| known.function != one.function) {
+            before.push(one.clone());
+        }
+    }
+    before
 }
 
 /// What the ledger learns of slices that exist now.

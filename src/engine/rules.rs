@@ -42,7 +42,7 @@ pub(super) fn residents(book: &Book, snapshot: &HostSnapshot) -> Vec<Resident> {
     let kept =
         book.allocations.values().filter(|one| is_guaranteed(one) && !book.realized.contains_key(&one.id));
     let kept = kept.filter_map(|one| {
-        let (gpu, _) = snapshot.vf(one.device.vf()?)?;
+        let (gpu, _) = snapshot.function(one.device.vf()?)?;
         Some(resident(book, one, &gpu.id))
     });
     made.chain(kept).collect()
@@ -222,7 +222,7 @@ impl Engine {
         let mut ground = self.ground(snapshot);
         let book = self.book();
         let named = |one: &Allocation| {
-            let (gpu, _) = snapshot.vf(one.device.vf()?)?;
+            let (gpu, _) = snapshot.function(one.device.vf()?)?;
             Some(resident(&book, one, &gpu.id))
         };
         ground.residents.extend(book.of_domain(domain.uuid).chain(new).filter_map(named));

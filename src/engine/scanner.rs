@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::publish::Types;
+use super::survey::Survey;
 use crate::inventory::{self, ScanOptions};
 use crate::model::HostSnapshot;
 use crate::sysfs::Sysfs;
@@ -29,16 +30,21 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// Starts the thread.
-    pub(super) fn start(sysfs: Sysfs, options: ScanOptions, mut types: Types) -> std::io::Result<Arc<Self>> {
+    pub(super) fn start(
+        sysfs: Sysfs,
+        options: ScanOptions,
+        mut types: Types,
+        survey: Survey,
+    ) -> std::io::Result<Arc<Self>> {
         let scanner = Arc::new(Self::default());
         let worker = Arc::clone(&scanner);
         std::thread::Builder::new()
             .name("scanner".to_owned())
-            .spawn(move || worker.run(&sysfs, &options, &mut types))?;
+            .spawn(move || worker.run(&sysfs, &options, &mut types, &survey))?;
         Ok(scanner)
     }
 
-    fn run(&self, sysfs: &Sysfs, options: &ScanOptions, types: &mut Types) {
+    fn run(&self, sysfs: &Sysfs, options: &ScanOptions, types: &mut Types, survey: &Survey) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             while state.wanted == state.done {
@@ -48,7 +54,9 @@ impl Scanner {
             state.stale = false;
             drop(state);
             let began = Instant::now();
-            let snapshot = Arc::new(inventory::scan(sysfs, options));
+            let mut snapshot = inventory::scan(sysfs, options);
+            survey.dress(&mut snapshot);
+            let snapshot = Arc::new(snapshot);
             types.keep(&snapshot);
             state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.done = serves;
@@ -78,6 +86,12 @@ impl Scanner {
             }
             state = self.moved.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Returns the newest snapshot, however old; `None` before the first.
+    pub(super) fn last(&self) -> Option<Arc<HostSnapshot>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last.as_ref().map(|(snapshot, _)| Arc::clone(snapshot))
     }
 
     /// Returns the newest snapshot and its age, read again first when it is old or something changed,

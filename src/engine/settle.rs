@@ -2,9 +2,12 @@
 
 use std::time::Instant;
 
+use super::round::merged;
 use super::{Engine, OPERATION};
 use crate::ledger::{Book, Change, Handmade, Intent, IntentId, VfWish};
-use crate::model::{AllocationId, Device, HostSnapshot, MdevTypeId, PciAddress, Realized, RunId, Step};
+use crate::model::{
+    AllocationId, Device, HostDriver, HostSnapshot, MdevTypeId, PciAddress, Realized, RunId, Step,
+};
 
 /// What an ended intent means for the ledger. Does not include closing it.
 pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> Vec<Change> {
@@ -26,6 +29,7 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
                     vf_id: None,
                     boot_id: intent.boot_id.clone(),
                     run: intent.run,
+                    before: Vec::new(),
                 })],
                 None => vec![Change::PutHandmade(Handmade {
                     uuid: *uuid,
@@ -40,6 +44,11 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
             vgpu_outcome(intent, book, snapshot, *vf, vgpu_type.as_ref())
         }
         Step::RemoveMdev { .. } | Step::BindVf { .. } => Vec::new(),
+        Step::TakeGpu { gpu, functions } => taken_gpu(intent, book, snapshot, *gpu, functions),
+        Step::ReturnGpu { gpu, functions } => match snapshot.whole(*gpu) {
+            Some((_, whole)) if !whole.is_on(functions) => Vec::new(),
+            Some(_) | None => gone(book, Device::Vf(*gpu)),
+        },
         Step::SetAutoprobe { pf, on } => {
             let found = snapshot.gpu(&pf.to_string()).and_then(|gpu| gpu.sriov.as_ref()?.autoprobe);
             if found == Some(*on) { vec![Change::DeleteWish(intent.gpu.clone())] } else { Vec::new() }
@@ -62,6 +71,30 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
     }
 }
 
+/// A GPU may be on its way only: what was begun is recorded, so that giving it back puts all of it right.
+fn taken_gpu(
+    intent: &Intent,
+    book: &Book,
+    snapshot: &HostSnapshot,
+    address: PciAddress,
+    functions: &[HostDriver],
+) -> Vec<Change> {
+    let Some((gpu, whole)) = snapshot.whole(address) else { return gone(book, Device::Vf(address)) };
+    let Some(allocation) = &intent.allocation else { return Vec::new() };
+    let known = book.realized.get(allocation).filter(|record| record.device == Device::Vf(address));
+    vec![Change::PutRealized(Realized {
+        allocation: allocation.clone(),
+        device: Device::Vf(address),
+        gpu: intent.gpu.clone(),
+        parent: gpu.name.clone(),
+        mdev_type: None,
+        vf_id: Some(whole.function.id),
+        boot_id: intent.boot_id.clone(),
+        run: intent.run,
+        before: merged(known.map(|record| record.before.clone()).unwrap_or_default(), functions),
+    })]
+}
+
 /// A vGPU carries no mark of whose it is: the open intent tells, for it was announced when the VF had none.
 fn vgpu_outcome(
     intent: &Intent,
@@ -82,6 +115,7 @@ fn vgpu_outcome(
             vf_id: Some(found.id),
             boot_id: intent.boot_id.clone(),
             run: intent.run,
+            before: Vec::new(),
         })],
         (None, Some(_), _) | (Some(_), _, _) => Vec::new(),
     }
@@ -106,6 +140,7 @@ pub(super) fn gone(book: &Book, device: Device) -> Vec<Change> {
 impl Engine {
     /// Closes the intent of a change that ended after its deadline, by what the host says now.
     pub(super) fn settle(&self, id: IntentId) {
+        self.reopen_nvml(id);
         self.host_was_changed();
         let Ok(snapshot) = self.fresh(Instant::now() + OPERATION) else {
             tracing::error!(
@@ -123,7 +158,11 @@ impl Engine {
         tracing::info!(step = %intent.step, "overrun kernel change ended");
         self.nudge();
         if let (
-            Step::CreateMdev { .. } | Step::RemoveMdev { .. } | Step::SetVgpuType { .. },
+            Step::CreateMdev { .. }
+            | Step::RemoveMdev { .. }
+            | Step::SetVgpuType { .. }
+            | Step::TakeGpu { .. }
+            | Step::ReturnGpu { .. },
             Some(allocation),
         ) = (&intent.step, &intent.allocation)
         {

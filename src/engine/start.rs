@@ -69,9 +69,21 @@ impl Engine {
     /// Makes what `wanted` names for `run`. The caller has the domain's turn and the capacity turn.
     pub(super) fn realize(&self, wanted: &[Wanted], run: RunId, deadline: Instant) -> Result<(), Refusal> {
         self.await_open(wanted, deadline);
+        let snapshot = self.fresh(deadline)?;
+        self.realize_from(snapshot, wanted, run, deadline)
+    }
+
+    /// As [`Engine::realize`], where changes under way were awaited and the host was read already in the capacity turn
+    /// that the caller has.
+    pub(super) fn realize_from(
+        &self,
+        snapshot: Arc<HostSnapshot>,
+        wanted: &[Wanted],
+        run: RunId,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
         self.refuse_unfinished(wanted)?;
         self.touch(wanted.iter().map(|want| &want.allocation.id));
-        let snapshot = self.fresh(deadline)?;
         let mut cleared = Vec::new();
         let done = self
             .clear_outdated(wanted, &snapshot, deadline, &mut cleared)
@@ -153,7 +165,7 @@ impl Engine {
     }
 
     /// A change that a killed service left to its helper is mostly about to end: it is waited for a little.
-    fn await_open(&self, wanted: &[Wanted], deadline: Instant) {
+    pub(super) fn await_open(&self, wanted: &[Wanted], deadline: Instant) {
         let limit = deadline.min(Instant::now() + ABOUT_TO_END);
         let is_open = || {
             let ledger = self.ledger();

@@ -162,6 +162,7 @@ mod tests {
 
     fn allocation() -> Allocation {
         Allocation {
+            companions: Vec::new(),
             id: AllocationId::from_bits(1),
             domain: DomainRef {
                 uuid: "11111111-1111-4111-8111-111111111111".parse().expect("uuid"),

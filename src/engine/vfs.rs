@@ -38,7 +38,7 @@ impl Engine {
                 format!("{address} has at most {} VFs, {count} were asked for", sriov.total),
             ));
         }
-        let ready = sriov.enabled == count && sriov.vfs.iter().all(|vf| vf.vfio);
+        let ready = sriov.enabled == count && sriov.vfs.iter().all(|vf| gpu.has_bound(vf));
         let remembered = self.is_remembered(gpu, count);
         if ready && remembered {
             return Ok(wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() });
@@ -49,10 +49,14 @@ impl Engine {
         if sriov.enabled != count {
             refuse_used(self.ledger().book(), gpu, sriov)?;
         }
-        let step = Step::SetVfs { pf: address, count, before: sriov.enabled };
+        // With the right count there is nothing for the script to do.
+        let script = (gpu.is_on_nvidia() && sriov.enabled != count).then(|| self.sriov_manage()).flatten();
+        let step = Step::SetVfs { pf: address, count, before: sriov.enabled, script };
         let intent = self.intent(step, None, gpu.id.clone(), clock::boottime());
-        let armed = self.arm(intent)?;
-        let announced = self.announce(vec![armed], Need::Promise)?;
+        // The script fails while anybody has the GPU open.
+        self.close_nvml(&intent)?;
+        let announced = self.arm(intent.clone()).and_then(|armed| self.announce(vec![armed], Need::Promise));
+        let announced = announced.inspect_err(|_| self.reopen_nvml(intent.id))?;
         // From here on the open intent keeps starts away from this GPU; those on others need not wait.
         drop(lane);
         for (intent, end) in self.let_go(announced, deadline) {
@@ -80,8 +84,15 @@ impl Engine {
     }
 
     fn end_set_vfs(&self, intent: &Intent, end: End, before: &HostSnapshot) -> Result<(), Refusal> {
+        if !matches!(end, End::Overrun) {
+            self.reopen_nvml(intent.id);
+        }
         match end {
             End::Done => {
+                if matches!(intent.step, Step::SetVfs { script: Some(_), .. }) {
+                    // What was set at run time went with the driver.
+                    self.gpu_renewed(&intent.gpu);
+                }
                 let Ok(after) = self.fresh(Instant::now() + super::OPERATION) else {
                     // Done, and not seen: the intent is closed as soon as the host can be read.
                     self.overrun(intent, || ());
@@ -138,7 +149,9 @@ fn managed_pf<'a>(snapshot: &'a HostSnapshot, pf: &str) -> Result<(&'a Gpu, PciA
         ));
     };
     match (&gpu.pci, &gpu.sriov) {
-        (Some(pci), Some(sriov)) if gpu.backend.gives_bare_vfs() || gpu.backend == BackendKind::Mdev => {
+        (Some(pci), Some(sriov))
+            if gpu.backend.gives_bare_vfs() || gpu.backend == BackendKind::Mdev || gpu.is_on_nvidia() =>
+        {
             Ok((gpu, pci.address, sriov))
         }
         _ => Err(Refusal::new(Kind::Conflict, format!("{} makes no VFs: {}", gpu.name, gpu.backend_reason))),
@@ -148,7 +161,8 @@ fn managed_pf<'a>(snapshot: &'a HostSnapshot, pf: &str) -> Result<(&'a Gpu, PciA
 /// A VF is used while a slice was made on it, or while anybody has it or one of its mdevs open.
 fn refuse_used(book: &Book, gpu: &Gpu, sriov: &Sriov) -> Result<(), Refusal> {
     for record in book.realized.values().filter(|record| record.gpu == gpu.id) {
-        if sriov.vfs.is_empty()
+        let whole = gpu.whole.as_ref().map(|whole| Device::Vf(whole.function.address));
+        if sriov.vfs.is_empty() && whole != Some(record.device)
             || record.parent.as_str() == gpu.name.as_str() && matches!(record.device, Device::Mdev(_))
         {
             continue;
@@ -168,8 +182,23 @@ fn refuse_used(book: &Book, gpu: &Gpu, sriov: &Sriov) -> Result<(), Refusal> {
         });
     }
     let held = sriov.vfs.iter().find_map(|vf| vf.holders.first().map(|holder| (vf.address, holder)));
-    match held {
-        Some((address, holder)) => Err(Refusal::new(Kind::Busy, format!("VF {address} is held by {holder}"))),
+    if let Some((address, holder)) = held {
+        return Err(Refusal::new(Kind::Busy, format!("VF {address} is held by {holder}")));
+    }
+    match made_on(gpu).next() {
+        Some(made) => Err(Refusal::new(Kind::Busy, format!("VFs of {} are in use: {made}", gpu.name)).hint(
+            "somebody else made it: vgpuctl adopt makes it vgpud's, or take it away where it came from",
+        )),
         None => Ok(()),
     }
+}
+
+/// Says what is made on the VFs of a GPU, whoever made it.
+pub(super) fn made_on(gpu: &Gpu) -> impl Iterator<Item = String> {
+    let vfs = gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
+    let typed = vfs.filter_map(|vf| Some(format!("VF {} is vGPU {}", vf.address, vf.vgpu_type()?)));
+    let mdevs = gpu.parents.iter().filter(|parent| parent.name != gpu.name).flat_map(|parent| {
+        parent.mdevs.iter().map(move |mdev| format!("mdev {} exists on VF {}", mdev.uuid, parent.name))
+    });
+    typed.chain(mdevs)
 }

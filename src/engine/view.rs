@@ -188,7 +188,7 @@ fn status_of(book: &Book, snapshot: &HostSnapshot, current: bool, allocation: &A
     };
     let holders = match record.device {
         Device::Mdev(uuid) => snapshot.mdev(uuid).map(|(_, _, mdev)| mdev.holders.clone()),
-        Device::Vf(address) => snapshot.vf(address).map(|(_, vf)| vf.holders.clone()),
+        Device::Vf(address) => snapshot.function(address).map(|(_, vf)| vf.holders.clone()),
     };
     match holders {
         None if guaranteed && current => SliceStatus::Missing,

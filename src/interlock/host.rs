@@ -1,9 +1,10 @@
 //! Facts of what is known of this host: the newest reading, the promises, the domains' XML.
 
 use crate::domain_xml::{Details, Source};
-use crate::interlock::{Domain, Facts, GpuFacts, SizeMode, Slice, TypeName, Vgpu};
+use crate::interlock::{Domain, Facts, GpuFacts, Scheduler, SizeMode, Slice, TypeName, Vgpu};
 use crate::model::{
-    Allocation, AllocationId, Device, Gpu, HostSnapshot, LibvirtVersion, MdevType, PciAddress, Profile, Wish,
+    self, Allocation, AllocationId, Device, Gpu, HostSnapshot, LibvirtVersion, MdevType, MdevTypeId,
+    PciAddress, Profile, SchedulerPolicy, Vf, Wish,
 };
 
 /// NVIDIA's PCI vendor id.
@@ -44,11 +45,47 @@ fn gpu(gpu: &Gpu) -> Option<GpuFacts> {
     let pci = gpu.pci.as_ref().filter(|pci| pci.id.vendor == NVIDIA)?;
     let mut facts = GpuFacts::new(gpu.id.clone(), pci.address.to_string());
     // Without SR-IOV there is no other mode; with it only the driver's library says.
-    facts.mode = (gpu.sriov.is_none() && !gpu.parents.is_empty()).then_some(SizeMode::Equal);
+    let only = (gpu.sriov.is_none() && !gpu.parents.is_empty()).then_some(SizeMode::Equal);
+    let nvml = gpu.nvml.as_ref();
+    facts.mode = nvml.and_then(|nvml| nvml.size_mode).map(mode).or(only);
+    facts.scheduler = nvml.and_then(|nvml| nvml.scheduler).map(scheduler);
+    (facts.mig, facts.ecc) = (nvml.and_then(|nvml| nvml.mig), nvml.and_then(|nvml| nvml.ecc));
     let mdevs = gpu.parents.iter().flat_map(|parent| parent.mdevs.iter().map(move |mdev| (parent, mdev)));
     let types = mdevs.filter_map(|(parent, mdev)| parent.types.iter().find(|one| one.id == mdev.mdev_type));
+    let vfs = gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
     facts.made = types.filter_map(|mdev_type| vgpu(gpu, mdev_type)).collect();
+    facts.made.extend(vfs.filter_map(|vf| vgpu_on(gpu, vf)));
     Some(facts)
+}
+
+const fn mode(mode: model::SizeMode) -> SizeMode {
+    match mode {
+        model::SizeMode::Equal => SizeMode::Equal,
+        model::SizeMode::Mixed => SizeMode::Mixed,
+    }
+}
+
+const fn scheduler(policy: SchedulerPolicy) -> Scheduler {
+    match policy {
+        SchedulerPolicy::BestEffort => Scheduler::BestEffort,
+        SchedulerPolicy::EqualShare => Scheduler::EqualShare,
+        SchedulerPolicy::FixedShare => Scheduler::FixedShare,
+    }
+}
+
+/// The vGPU that a VF is now.
+fn vgpu_on(gpu: &Gpu, vf: &Vf) -> Option<Vgpu> {
+    let made = vgpu_of(gpu, vf.vgpu_type()?)?;
+    let gpu_instance = vf.vgpu.as_ref().and_then(|slot| slot.gpu_instance);
+    Some(Vgpu { gpu: Some(gpu.id.clone()), gpu_instance, ..made })
+}
+
+/// A vGPU of a type that the VFs of a GPU take.
+fn vgpu_of(gpu: &Gpu, id: &MdevTypeId) -> Option<Vgpu> {
+    let known = gpu.vgpu_types.iter().find(|one| one.id == *id)?;
+    let placed = gpu.nvml.as_ref().and_then(|nvml| nvml.placed(id));
+    let name = TypeName::parse(&known.name)?;
+    Some(Vgpu { framebuffer: known.framebuffer, most: placed.map(|one| one.most), ..Vgpu::new(name) })
 }
 
 fn vgpu(gpu: &Gpu, mdev_type: &MdevType) -> Option<Vgpu> {
@@ -96,10 +133,16 @@ impl Known<'_> {
         let Wish::Type(wish) = &profile.wish else { return None };
         let types = self.snapshot.into_iter().flat_map(HostSnapshot::parents);
         let mut types = types.flat_map(|(gpu, parent)| parent.types.iter().map(move |one| (gpu, one)));
+        let by_number = || {
+            let gpus = self.snapshot.into_iter().flat_map(|snapshot| &snapshot.gpus);
+            let mut types = gpus.flat_map(|gpu| gpu.vgpu_types.iter().map(move |one| (gpu, one)));
+            let (gpu, one) = types.find(|(_, one)| one.id.as_str() == wish || one.name == *wish)?;
+            vgpu_of(gpu, &one.id)
+        };
         match types.find(|(_, one)| one.id.as_str() == wish || one.name == *wish) {
             // On which GPU it will be is decided when the domain starts.
             Some((gpu, one)) => vgpu(gpu, one).map(|vgpu| Vgpu { gpu: None, ..vgpu }),
-            None => TypeName::parse(wish).map(Vgpu::new),
+            None => by_number().or_else(|| TypeName::parse(wish).map(Vgpu::new)),
         }
     }
 }
@@ -112,6 +155,7 @@ fn function(snapshot: &HostSnapshot, address: PciAddress) -> Slice {
         exists: Some(true),
         driver: vf.driver.clone(),
         vfio: Some(vf.vfio),
+        vgpu: vgpu_on(gpu, vf),
         vendor_vf: nvidia && vf.driver.as_deref() == Some("nvidia"),
         ..Slice::default()
     }

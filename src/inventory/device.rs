@@ -72,6 +72,13 @@ pub(super) fn choose_backend(sysfs: &Sysfs, facts: &Facts<'_>) -> (BackendKind, 
     }
 }
 
+/// What is said of a GPU that has no slices, and that a guest can have.
+pub(super) fn only_whole(driver: Option<&str>) -> (BackendKind, String) {
+    let driver = driver.map_or_else(|| "no driver".to_owned(), |driver| format!("driver {driver}"));
+    let reason = format!("no mdev_supported_types, no sriov_totalvfs: a guest can have it whole; {driver}");
+    (BackendKind::Passthrough, reason)
+}
+
 fn without_mdev_types(sysfs: &Sysfs, facts: &Facts<'_>) -> (BackendKind, String) {
     let driver = facts.driver.map_or_else(|| "no driver".to_owned(), |driver| format!("driver {driver}"));
     let none = |reason: String| (BackendKind::None, reason);
@@ -88,8 +95,8 @@ fn without_mdev_types(sysfs: &Sysfs, facts: &Facts<'_>) -> (BackendKind, String)
     }
     if facts.driver == Some("nvidia") {
         return none(format!(
-            "has sriov_totalvfs {total}, but driver nvidia makes VFs only through its own sriov-manage; \
-             none of them offers mdev types"
+            "has sriov_totalvfs {total}, but driver nvidia makes VFs only through its own script, which \
+             vgpuctl gpu set runs; none of them offers vGPU types"
         ));
     }
     if facts.included {

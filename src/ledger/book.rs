@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Allocation, AllocationId, BootId, BootReport, CapacityMode, Device, DeviceName, DomainUuid, GpuId,
-    HelperId, HistoryEntry, MdevTypeId, MdevUuid, Profile, ProfileName, Realized, RunId, Step,
+    GpuSetting, HelperId, HistoryEntry, MdevTypeId, MdevUuid, Profile, ProfileName, Realized, RunId, Step,
 };
 
 /// Number of an intent; grows.
@@ -46,6 +46,17 @@ pub struct VfWish {
     pub boot_id: BootId,
 }
 
+/// How the admin wants a GPU to be set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingWish {
+    /// The GPU by its stable identity.
+    pub gpu: GpuId,
+    /// What is wanted.
+    pub setting: GpuSetting,
+    /// The boot in which it was last brought about. In another one it is due; `None`: it is under way.
+    pub boot_id: Option<BootId>,
+}
+
 /// An mdev made by an admin's word, without a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handmade {
@@ -82,6 +93,10 @@ pub enum Change {
     PutWish(VfWish),
     /// Forget how many were wanted on a PF.
     DeleteWish(GpuId),
+    /// Remember how a GPU is to be set.
+    PutSetting(SettingWish),
+    /// Forget how it was to be set.
+    DeleteSetting(GpuId),
     /// Remember an mdev without a domain.
     PutHandmade(Handmade),
     /// It is gone.
@@ -109,6 +124,8 @@ pub struct Book {
     pub intents: BTreeMap<IntentId, Intent>,
     /// Wished VF counts.
     pub wishes: BTreeMap<GpuId, VfWish>,
+    /// How GPUs are to be set.
+    pub settings: BTreeMap<GpuId, SettingWish>,
     /// What was brought back after the last boot that the ledger saw.
     pub boot_report: Option<BootReport>,
     /// Mdevs without a domain.
@@ -133,6 +150,8 @@ impl Book {
             Change::CloseIntent(id) => drop(self.intents.remove(&id)),
             Change::PutWish(wish) => drop(self.wishes.insert(wish.gpu.clone(), wish)),
             Change::DeleteWish(gpu) => drop(self.wishes.remove(&gpu)),
+            Change::PutSetting(wish) => drop(self.settings.insert(wish.gpu.clone(), wish)),
+            Change::DeleteSetting(gpu) => drop(self.settings.remove(&gpu)),
             Change::PutHandmade(made) => drop(self.handmade.insert(made.uuid, made)),
             Change::DeleteHandmade(uuid) => drop(self.handmade.remove(&uuid)),
             Change::PutBootReport(report) => self.boot_report = Some(report),

@@ -74,8 +74,16 @@ fn content(book: &Book) -> Vec<Change> {
     let realized = book.realized.values().cloned().map(Change::PutRealized);
     let intents = book.intents.values().cloned().map(Change::OpenIntent);
     let wishes = book.wishes.values().cloned().map(Change::PutWish);
+    let settings = book.settings.values().cloned().map(Change::PutSetting);
     let handmade = book.handmade.values().cloned().map(Change::PutHandmade);
-    profiles.chain(allocations).chain(realized).chain(intents).chain(wishes).chain(handmade).collect()
+    profiles
+        .chain(allocations)
+        .chain(realized)
+        .chain(intents)
+        .chain(wishes)
+        .chain(settings)
+        .chain(handmade)
+        .collect()
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -11,10 +11,11 @@ use super::{BALLAST_BYTES, LedgerError};
 use crate::model::{GpuId, HistoryEntry, ProfileName};
 
 /// The newest schema of this build, kept in SQLite's `user_version`.
-pub(super) const SCHEMA: i64 = 1;
+pub(super) const SCHEMA: i64 = 2;
 
 /// Each entry brings the schema from its index to the next.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta       (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE profiles   (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE allocations(key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
@@ -23,7 +24,11 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE wishes     (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE handmade   (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE history    (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL);
-"];
+",
+    "
+    CREATE TABLE settings   (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+",
+];
 
 /// The key of the report in `meta`.
 const BOOT_REPORT: &str = "boot-report";
@@ -31,13 +36,29 @@ const BOOT_REPORT: &str = "boot-report";
 /// What the keys of the rota in `meta` begin with; the profile's name follows.
 const ROTA: &str = "rota:";
 
-/// Rows of history kept; older ones go as new ones come.
-const HISTORY_ROWS: i64 = 50_000;
+/// How much history is kept; older entries go as new ones come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Entries.
+    pub(super) entries: i64,
+    /// Bytes of the whole database, of which the history is nearly all. Pages that are freed are used again, so the
+    /// file stays below this and a little.
+    pub(super) bytes: i64,
+    /// Entries that go at once when it has too many bytes.
+    pub(super) batch: i64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { entries: 50_000, bytes: 64 << 20, batch: 1_000 }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Store {
     db: Connection,
     path: PathBuf,
+    bounds: Bounds,
 }
 
 impl Store {
@@ -47,7 +68,7 @@ impl Store {
             path: path.clone(),
             source,
         })?;
-        let store = Self { db, path };
+        let store = Self { db, path, bounds: Bounds::default() };
         // Looked at before anything is set: a file that is not for us stays as it is.
         let found = store.schema()?;
         if found > SCHEMA {
@@ -80,6 +101,7 @@ impl Store {
             realized: parsed(rows("realized"), |r: &crate::model::Realized| r.allocation.clone()),
             intents: parsed(rows("intents"), |i: &super::Intent| i.id),
             wishes: parsed(rows("wishes"), |w: &super::VfWish| w.gpu.clone()),
+            settings: parsed(rows("settings"), |s: &super::SettingWish| s.gpu.clone()),
             handmade: parsed(rows("handmade"), |h: &super::Handmade| h.uuid),
             // It decides preferences only.
             rota: std::collections::BTreeMap::new(),
@@ -99,6 +121,11 @@ impl Store {
     pub(super) fn forbid_growth(&self) {
         let pages: i64 = self.db.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("page count");
         self.db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).expect("limit");
+    }
+
+    #[cfg(test)]
+    pub(super) const fn bound(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
     }
 
     fn schema(&self) -> Result<i64, LedgerError> {
@@ -150,6 +177,7 @@ impl Store {
             realized: self.table("realized", |r: &crate::model::Realized| r.allocation.clone())?,
             intents: self.table("intents", |i: &super::Intent| i.id)?,
             wishes: self.table("wishes", |w: &super::VfWish| w.gpu.clone())?,
+            settings: self.table("settings", |s: &super::SettingWish| s.gpu.clone())?,
             handmade: self.table("handmade", |h: &super::Handmade| h.uuid)?,
             rota: self.rota()?,
         })
@@ -197,9 +225,15 @@ impl Store {
         changes: impl Iterator<Item = &'a Change>,
         generation: u64,
     ) -> Result<(), LedgerError> {
+        let bounds = self.bounds;
         let done = self.db.transaction().and_then(|tx| {
+            let mut recorded = false;
             for change in changes {
+                recorded |= matches!(change, Change::Record(_));
                 write_one(&tx, change)?;
+            }
+            if recorded {
+                forget_oldest(&tx, bounds)?;
             }
             put(&tx, "meta", "generation", &generation)?;
             tx.commit()
@@ -285,6 +319,8 @@ fn write_one(tx: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Erro
         Change::CloseIntent(id) => delete(tx, "intents", &id.0.to_string()),
         Change::PutWish(wish) => put(tx, "wishes", wish.gpu.as_str(), wish),
         Change::DeleteWish(gpu) => delete(tx, "wishes", gpu.as_str()),
+        Change::PutSetting(wish) => put(tx, "settings", wish.gpu.as_str(), wish),
+        Change::DeleteSetting(gpu) => delete(tx, "settings", gpu.as_str()),
         Change::PutHandmade(made) => put(tx, "handmade", &made.uuid.to_string(), made),
         Change::DeleteHandmade(uuid) => delete(tx, "handmade", &uuid.to_string()),
         Change::PutBootReport(report) => put(tx, "meta", BOOT_REPORT, report),
@@ -308,8 +344,21 @@ fn delete(tx: &Transaction<'_>, table: &str, key: &str) -> Result<(), rusqlite::
 fn record(tx: &Transaction<'_>, entry: &HistoryEntry) -> Result<(), rusqlite::Error> {
     let body = serde_json::to_string(entry)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    tx.prepare_cached("INSERT INTO history (at, body) VALUES (?1, ?2)")?.execute(params![entry.at, body])?;
-    tx.prepare_cached("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?1")?
-        .execute([HISTORY_ROWS])
+    tx.prepare_cached("INSERT INTO history (at, body) VALUES (?1, ?2)")?
+        .execute(params![entry.at, body])
         .map(drop)
+}
+
+/// Keeps the history to its bounds.
+fn forget_oldest(tx: &Transaction<'_>, bounds: Bounds) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?1")?
+        .execute([bounds.entries])?;
+    let pragma = |name: &str| tx.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let used = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
+    if used > bounds.bytes {
+        // The newest stays, whatever it has: numbers go on from it.
+        let sql = "DELETE FROM history WHERE id < (SELECT min(max(id), min(id) + ?1) FROM history)";
+        tx.prepare_cached(sql)?.execute([bounds.batch])?;
+    }
+    Ok(())
 }

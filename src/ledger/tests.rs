@@ -9,6 +9,7 @@ fn profile(name: &str) -> crate::model::Profile {
 
 fn allocation(bits: u32) -> crate::model::Allocation {
     crate::model::Allocation {
+        companions: Vec::new(),
         id: crate::model::AllocationId::from_bits(bits),
         domain: DomainRef {
             uuid: "11111111-1111-4111-8111-111111111111".parse().expect("uuid"),
@@ -71,7 +72,7 @@ fn a_newer_schema_is_refused_and_left_as_it_is() {
     db.pragma_update(None, "user_version", 99).expect("bump");
     drop(db);
     let error = Ledger::open(dir.path()).expect_err("newer");
-    assert!(matches!(error, LedgerError::Newer { found: 99, known: 1, .. }), "{error:?}");
+    assert!(matches!(error, LedgerError::Newer { found: 99, known: 2, .. }), "{error:?}");
     let db = rusqlite::Connection::open(dir.path().join("vgpud.db")).expect("database");
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("version");
     assert_eq!(version, 99);
@@ -182,24 +183,79 @@ fn a_full_disk_frees_the_ballast_for_what_is_given_back_only() {
     assert!(!ledger.has_ballast(), "the ballast went first");
 }
 
+fn entry(at: i64) -> Change {
+    Change::Record(HistoryEntry {
+        number: 0,
+        decisions: Vec::new(),
+        at,
+        uid: Some(0),
+        pid: Some(1),
+        verb: "attach".to_owned(),
+        object: "web1".to_owned(),
+        domain: Some("web1".to_owned()),
+        allocations: Vec::new(),
+        outcome: "done".to_owned(),
+    })
+}
+
+/// When the entries that are kept were, oldest first.
+fn kept(ledger: &Ledger) -> Vec<i64> {
+    let newest = ledger.history().and_then(|history| history.newest(usize::MAX, |_| true)).expect("history");
+    newest.iter().rev().map(|entry| entry.at).collect()
+}
+
+#[test]
+fn history_keeps_its_newest_entries_and_a_promise_is_never_what_goes() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut ledger = Ledger::open(dir.path()).expect("open");
+    ledger.commit(vec![Change::PutAllocation(allocation(7))], Need::Promise).expect("commit");
+    let entries = store::Bounds { entries: 50, ..store::Bounds::default() };
+    ledger.store.as_mut().expect("a store").bound(entries);
+    for at in 0..120 {
+        ledger.commit(vec![entry(at)], Need::Promise).expect("commit");
+        assert_eq!(kept(&ledger), ((at - 49).max(0)..=at).collect::<Vec<i64>>());
+    }
+    // A start of many guests at once records many entries in one transaction.
+    ledger.commit((120..300).map(entry).collect(), Need::Promise).expect("commit");
+    assert_eq!(kept(&ledger), (250..300).collect::<Vec<i64>>());
+    assert_eq!(ledger.book().allocations.len(), 1);
+}
+
+#[test]
+fn history_that_has_too_many_bytes_loses_its_oldest_and_the_file_stops_growing() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut ledger = Ledger::open(dir.path()).expect("open");
+    let file = dir.path().join("vgpud.db");
+    let bounds = store::Bounds { entries: 1_000_000, bytes: 512 << 10, batch: 100 };
+    ledger.store.as_mut().expect("a store").bound(bounds);
+    let long = |at| match entry(at) {
+        Change::Record(entry) => Change::Record(HistoryEntry { outcome: "x".repeat(1_000), ..entry }),
+        other => other,
+    };
+    let mut most = 0;
+    for at in 0..2_000 {
+        ledger.commit(vec![long(at)], Need::Promise).expect("commit");
+        most = most.max(std::fs::metadata(&file).expect("the database").len());
+    }
+    assert!(most < 600 << 10, "the file grew to {most} B");
+    let kept = kept(&ledger);
+    assert!(kept.len() > 200 && kept.last() == Some(&1_999), "{} are kept", kept.len());
+    assert!(kept.windows(2).all(|pair| pair[0] + 1 == pair[1]), "the oldest went, in order");
+    // One entry that is larger than all there may be is kept all the same, and numbers go on.
+    let Change::Record(huge) = entry(2_000) else { panic!("an entry") };
+    let huge = HistoryEntry { outcome: "x".repeat(1 << 20), ..huge };
+    ledger.commit(vec![Change::Record(huge)], Need::Promise).expect("commit");
+    for at in 2_001..2_010 {
+        ledger.commit(vec![entry(at)], Need::Promise).expect("commit");
+    }
+    let newest = ledger.history().and_then(|history| history.newest(1, |_| true)).expect("history");
+    assert_eq!((newest[0].at, newest[0].number), (2_009, 2_010));
+}
+
 #[test]
 fn history_is_read_newest_first() {
     let dir = tempfile::tempdir().expect("directory");
     let mut ledger = Ledger::open(dir.path()).expect("open");
-    let entry = |at| {
-        Change::Record(HistoryEntry {
-            number: 0,
-            decisions: Vec::new(),
-            at,
-            uid: Some(0),
-            pid: Some(1),
-            verb: "attach".to_owned(),
-            object: "web1".to_owned(),
-            domain: Some("web1".to_owned()),
-            allocations: Vec::new(),
-            outcome: "done".to_owned(),
-        })
-    };
     for at in 1..=3 {
         ledger.commit(vec![entry(at)], Need::Promise).expect("commit");
     }

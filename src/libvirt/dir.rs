@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::{Definition, Edit, Hypervisor, Images, Listed, Version, VirtError};
-use crate::domain_xml::{self, Edited};
+use crate::domain_xml::{self, Edited, Indexed};
 use crate::model::{AllocationId, DomainRef, DomainUuid, one_line};
 
 #[derive(Debug)]
@@ -146,8 +146,8 @@ impl Hypervisor for Dir {
         self.edit(domain, Definition::Inactive, "attach a hostdev to", |text| add(text, hostdev))
     }
 
-    fn detach(&mut self, domain: DomainUuid, _: &str, allocation: &AllocationId) -> Result<(), VirtError> {
-        self.edit(domain, Definition::Inactive, "detach a hostdev from", |text| take_out(text, allocation))
+    fn detach(&mut self, domain: DomainUuid, _: &str, alias: &str) -> Result<(), VirtError> {
+        self.edit(domain, Definition::Inactive, "detach a hostdev from", |text| take_out(text, alias))
     }
 
     fn secure_xml(&mut self, domain: DomainUuid) -> Result<String, VirtError> {
@@ -206,12 +206,18 @@ impl Hypervisor for Dir {
         }
     }
 
+    fn set_index(&mut self, domain: DomainUuid, indexed: &[Indexed]) -> Result<(), VirtError> {
+        self.redefine(domain, &mut |xml| Ok(domain_xml::with_index(xml, indexed))).map(drop)
+    }
+
     fn plug(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError> {
         self.edit(domain, Definition::Live, "plug a hostdev into", |text| add(text, hostdev))
     }
 
     fn unplug(&mut self, domain: DomainUuid, _: &str, allocation: &AllocationId) -> Result<(), VirtError> {
-        self.edit(domain, Definition::Live, "unplug a hostdev from", |text| take_out(text, allocation))
+        self.edit(domain, Definition::Live, "unplug a hostdev from", |text| {
+            take_out(text, &allocation.alias())
+        })
     }
 }
 
@@ -220,8 +226,8 @@ fn add(text: &str, hostdev: &str) -> Option<String> {
     Some(format!("{}{hostdev}\n  {}", &text[..at], &text[at..]))
 }
 
-fn take_out(text: &str, allocation: &AllocationId) -> Option<String> {
-    let range = domain_xml::hostdev_range(text, &allocation.alias())?;
+fn take_out(text: &str, alias: &str) -> Option<String> {
+    let range = domain_xml::hostdev_range(text, alias)?;
     Some(format!("{}{}", &text[..range.start], &text[range.end..]))
 }
 
@@ -245,11 +251,11 @@ mod tests {
         let hostdev = format!("<hostdev><alias name='{}'/></hostdev>", id.alias());
         host.attach(uuid, &hostdev).expect("attach");
         assert!(host.xml(uuid, Definition::Inactive).expect("xml").contains(&hostdev));
-        host.detach(uuid, &hostdev, &id).expect("detach");
+        host.detach(uuid, &hostdev, &id.alias()).expect("detach");
         let left = host.xml(uuid, Definition::Inactive).expect("xml");
         assert_eq!(left.split_whitespace().collect::<String>(), xml.split_whitespace().collect::<String>());
         assert!(host.xml(uuid, Definition::Live).is_err());
-        assert!(matches!(host.detach(uuid, "", &id), Err(VirtError::Refused { .. })));
+        assert!(matches!(host.detach(uuid, "", &id.alias()), Err(VirtError::Refused { .. })));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use virt::error::ErrorNumber;
 
 use super::events::{self, Subscription};
 use super::{Definition, Edit, Event, Hypervisor, Images, Listed, Version, VirtError};
-use crate::domain_xml::Edited;
+use crate::domain_xml::{self, Edited, Indexed};
 use crate::model::{AllocationId, DomainRef, DomainUuid};
 
 /// An open connection with its event subscription.
@@ -133,7 +133,7 @@ impl Hypervisor for Real {
         })
     }
 
-    fn detach(&mut self, domain: DomainUuid, hostdev: &str, _: &AllocationId) -> Result<(), VirtError> {
+    fn detach(&mut self, domain: DomainUuid, hostdev: &str, _: &str) -> Result<(), VirtError> {
         self.change(domain, "detach a hostdev from", |domain| {
             domain.detach_device_flags(hostdev, virt::sys::VIR_DOMAIN_AFFECT_CONFIG)
         })
@@ -188,6 +188,20 @@ impl Hypervisor for Real {
         Err(refused("somebody else keeps changing it"))
     }
 
+    fn set_index(&mut self, domain: DomainUuid, indexed: &[Indexed]) -> Result<(), VirtError> {
+        let kind = i32::try_from(virt::sys::VIR_DOMAIN_METADATA_ELEMENT).unwrap_or_default();
+        let element = domain_xml::index_element(indexed);
+        self.change(domain, "write the metadata of", |domain| {
+            domain.set_metadata(
+                kind,
+                element.as_deref(),
+                Some(domain_xml::INDEX_PREFIX),
+                Some(domain_xml::INDEX_NAMESPACE),
+                virt::sys::VIR_DOMAIN_AFFECT_CONFIG,
+            )
+        })
+    }
+
     fn plug(&mut self, domain: DomainUuid, hostdev: &str) -> Result<(), VirtError> {
         self.change(domain, "plug a hostdev into", |domain| {
             domain.attach_device_flags(hostdev, virt::sys::VIR_DOMAIN_AFFECT_LIVE)
@@ -233,6 +247,27 @@ mod tests {
         assert_eq!(host.redefine(uuid, &mut title), Ok(false));
         let mut no = |_: &str| Err(crate::model::Refusal::new(crate::model::Kind::Conflict, "not this one"));
         assert!(matches!(host.redefine(uuid, &mut no), Err(VirtError::Edit(_))));
+    }
+
+    #[test]
+    fn the_index_is_written_read_replaced_and_taken_out() {
+        let (sender, _events) = std::sync::mpsc::channel();
+        let mut host = Real::open("test:///default", &sender).expect("connect");
+        let uuid = super::super::find(&host.list().expect("list"), "test").expect("its domain").domain.uuid;
+        let before = host.xml(uuid, Definition::Inactive).expect("xml");
+        let one = |bits, profile: &str| Indexed {
+            id: AllocationId::from_bits(bits),
+            profile: profile.parse().expect("a name"),
+        };
+        for indexed in [vec![one(1, "small"), one(2, "ai.large")], vec![one(2, "ai.large")]] {
+            host.set_index(uuid, &indexed).expect("libvirt keeps it");
+            let xml = host.xml(uuid, Definition::Inactive).expect("xml");
+            assert_eq!(domain_xml::index(&xml), Some(indexed), "{xml}");
+        }
+        host.set_index(uuid, &[]).expect("taken out");
+        let after = host.xml(uuid, Definition::Inactive).expect("xml");
+        assert_eq!(domain_xml::index(&after), None);
+        assert_eq!(after.replace("  <metadata/>\n", "").replace("  <metadata>\n  </metadata>\n", ""), before);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AllocationId, BootId, DeviceName, DomainUuid, GpuId, MdevTypeId, MdevUuid, OwnerName, PciAddress, PciId,
-    Pointing, ProfileName, RunId, Settled, Terms,
+    AllocationId, BootId, DeviceName, DomainUuid, GpuId, HostDriver, MdevTypeId, MdevUuid, OwnerName,
+    PciAddress, PciId, Pointing, ProfileName, RunId, Settled, Terms,
 };
 
 /// What the domain's XML names.
@@ -15,7 +15,7 @@ use crate::model::{
 pub enum Device {
     /// A mediated device by UUID; the parent is chosen when the domain starts.
     Mdev(MdevUuid),
-    /// A virtual function by address.
+    /// A PCI function by address: a virtual function, or a whole GPU by its own function.
     Vf(PciAddress),
 }
 
@@ -117,6 +117,9 @@ pub struct Allocation {
     /// Who it is for; limits may count by this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerName>,
+    /// The functions that go with a whole GPU, each in a hostdev of its own; empty for everything else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<PciAddress>,
     /// What became of the VF address that its domain's definition names.
     #[serde(default, skip_serializing_if = "Pointing::is_default")]
     pub pointing: Pointing,
@@ -151,4 +154,7 @@ pub struct Realized {
     pub boot_id: BootId,
     /// The run it was made for.
     pub run: RunId,
+    /// The functions of a whole GPU with the drivers that they had before, and get back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<HostDriver>,
 }

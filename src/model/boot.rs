@@ -20,6 +20,16 @@ pub enum Restored {
         /// The PF by its stable identity.
         gpu: GpuId,
     },
+    /// Mixed or equal sizes on a GPU of NVIDIA's.
+    Mode {
+        /// The GPU by its stable identity.
+        gpu: GpuId,
+    },
+    /// The scheduler of a GPU of NVIDIA's.
+    Scheduler {
+        /// The GPU by its stable identity.
+        gpu: GpuId,
+    },
     /// The slice of a guaranteed allocation.
     Slice {
         /// Whose slice.
@@ -39,7 +49,11 @@ impl Restored {
     #[must_use]
     pub const fn gpu(&self) -> Option<&GpuId> {
         match self {
-            Self::Vfs { gpu } | Self::Binding { gpu } | Self::Slice { gpu, .. } => Some(gpu),
+            Self::Vfs { gpu }
+            | Self::Binding { gpu }
+            | Self::Mode { gpu }
+            | Self::Scheduler { gpu }
+            | Self::Slice { gpu, .. } => Some(gpu),
             Self::Start { .. } => None,
         }
     }
@@ -58,7 +72,7 @@ pub enum Progress {
         /// Which fact, as a clause: `a driver on 0000:01:00.0`.
         waits_for: String,
     },
-    /// It was tried; it is tried again later.
+    /// It was tried, or what it waits for did not come in time; it is tried again later, or goes on when that comes.
     Failed {
         /// Why, in one line.
         why: String,

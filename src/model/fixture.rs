@@ -25,6 +25,8 @@ pub(crate) fn gpu(name: &str, parents: Vec<MdevParent>) -> Gpu {
         sriov: None,
         parents,
         vgpu_types: Vec::new(),
+        nvml: None,
+        whole: None,
     }
 }
 
@@ -107,6 +109,7 @@ pub(crate) fn name_of(name: &str) -> DeviceName {
 /// An attached slice of profile `nic` whose domain, number `domain`, names a VF.
 pub(crate) fn vf_allocation(bits: u32, domain: u32, address: &str) -> Allocation {
     Allocation {
+        companions: Vec::new(),
         id: AllocationId::from_bits(bits),
         domain: DomainRef {
             uuid: format!("00000000-0000-4000-8000-{domain:012}").parse().expect("valid UUID"),
@@ -140,6 +143,7 @@ pub(crate) fn vgpu_gpu(
     let slot = |has: &Option<&str>| VgpuSlot {
         current: has.map(type_id),
         creatable: if has.is_some() { Vec::new() } else { creatable.iter().map(|id| type_id(id)).collect() },
+        ..VgpuSlot::default()
     };
     let bus: u32 = name.bytes().map(u32::from).sum::<u32>() % 200;
     let one = |(index, has): (usize, &Option<&str>)| {

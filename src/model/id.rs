@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::model::PciAddress;
+
 /// A text that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no {wanted}")]
@@ -200,6 +202,20 @@ impl AllocationId {
         format!("{}{}", Self::ALIAS_PREFIX, self.0)
     }
 
+    /// Returns the user alias of a function that goes with the whole GPU of this allocation; libvirt takes letters, digits,
+    /// `-` and `_` in one.
+    #[must_use]
+    pub fn companion_alias(&self, function: PciAddress) -> String {
+        format!("{}-{:x}", self.alias(), function.function)
+    }
+
+    /// Returns whether a user alias is of a function that goes with a whole GPU of ours.
+    #[must_use]
+    pub fn is_companion_alias(alias: &str) -> bool {
+        let own = alias.rsplit_once('-').filter(|(head, _)| Self::from_alias(head).is_some());
+        own.is_some_and(|(_, function)| matches!(function.as_bytes(), [b'0'..=b'7']))
+    }
+
     /// Reads an id from a user alias; `None` when the alias is not one of ours.
     #[must_use]
     pub fn from_alias(alias: &str) -> Option<Self> {
@@ -264,9 +280,13 @@ mod tests {
     fn aliases_of_others_are_not_ours() {
         let id = AllocationId::from_bits(0x7f3a);
         assert_eq!(id.alias(), "ua-vgpud-00007f3a");
+        let audio = id.companion_alias("0000:01:00.1".parse().expect("address"));
+        assert_eq!(audio, "ua-vgpud-00007f3a-1");
+        assert!(AllocationId::is_companion_alias(&audio) && AllocationId::from_alias(&audio).is_none());
         assert_eq!(AllocationId::from_alias(&id.alias()), Some(id));
         for alias in ["ua-vgpud-", "ua-vgpud-7f3a", "ua-vgpu-00007f3a", "hostdev0", "ua-vgpud-0000000G"] {
             assert_eq!(AllocationId::from_alias(alias), None, "{alias}");
+            assert!(!AllocationId::is_companion_alias(alias), "{alias}");
         }
     }
 }

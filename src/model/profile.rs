@@ -1,11 +1,13 @@
 //! The admin's named wish.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    DeviceKind, DeviceName, Float, Framebuffer, GpuId, MdevTypeId, PciId, Policy, ProfileName, Rules, Score,
+    DeviceKind, DeviceName, Float, Framebuffer, GpuId, IdError, MdevTypeId, PciId, Policy, ProfileName,
+    Rules, Score,
 };
 
 /// What a profile asks for. Exactly one of these.
@@ -19,6 +21,60 @@ pub enum Wish {
     Framebuffer(Framebuffer),
     /// A virtual function with this PCI id.
     Vf(PciId),
+    /// A whole GPU, with the functions that go with it.
+    Gpu(WhichGpu),
+}
+
+/// Which whole GPU a profile asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum WhichGpu {
+    /// Any that a guest can have.
+    Any,
+    /// One with this PCI id.
+    Id(PciId),
+}
+
+impl WhichGpu {
+    /// Returns whether a GPU with this id will do.
+    #[must_use]
+    pub fn takes(self, id: PciId) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Id(wanted) => wanted == id,
+        }
+    }
+}
+
+impl fmt::Display for WhichGpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.pad("any"),
+            Self::Id(id) => f.pad(&id.to_string()),
+        }
+    }
+}
+
+impl FromStr for WhichGpu {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if text == "any" { Ok(Self::Any) } else { text.parse().map(Self::Id) }
+    }
+}
+
+impl From<WhichGpu> for String {
+    fn from(which: WhichGpu) -> Self {
+        which.to_string()
+    }
+}
+
+impl TryFrom<String> for WhichGpu {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
 }
 
 impl Wish {
@@ -28,7 +84,7 @@ impl Wish {
     pub const fn device_kind(&self) -> Option<DeviceKind> {
         match self {
             Self::Type(_) | Self::Framebuffer(_) => None,
-            Self::Vf(_) => Some(DeviceKind::Pci),
+            Self::Vf(_) | Self::Gpu(_) => Some(DeviceKind::Pci),
         }
     }
 }
@@ -39,6 +95,8 @@ impl fmt::Display for Wish {
             Self::Type(name) => write!(f, "type {name}"),
             Self::Framebuffer(size) => write!(f, "framebuffer {size}"),
             Self::Vf(id) => write!(f, "VF {id}"),
+            Self::Gpu(WhichGpu::Any) => f.write_str("any whole GPU"),
+            Self::Gpu(WhichGpu::Id(id)) => write!(f, "whole GPU {id}"),
         }
     }
 }
@@ -66,6 +124,9 @@ pub struct Profile {
     /// `ramfb='on'` in the hostdev; needs `display`.
     #[serde(default)]
     pub ramfb: bool,
+    /// Whether the whole GPUs that one domain has by this profile are told to its guest's driver as peers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub peers: bool,
     /// What else binds the choice of a GPU.
     #[serde(default, skip_serializing_if = "Rules::is_default")]
     pub rules: Rules,
@@ -83,6 +144,7 @@ impl Profile {
             float: Float::default(),
             display: false,
             ramfb: false,
+            peers: false,
             rules: Rules::default(),
         }
     }

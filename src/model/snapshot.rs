@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    BootId, DeviceName, Framebuffer, GpuId, Holder, IommuGroupId, MdevTypeId, MdevUuid, PciAddress, PciId,
-    VgpuSlot, VgpuType,
+    BootId, DeviceName, Framebuffer, GpuId, Holder, IommuGroupId, MdevTypeId, MdevUuid, NvmlFacts,
+    PciAddress, PciId, VgpuSlot, VgpuType,
 };
 
 /// Everything that was read from the host at one moment. Immutable once made.
@@ -41,6 +41,8 @@ pub enum BackendKind {
     Xe,
     /// Plain SR-IOV virtual functions bound to a VFIO driver.
     Sriov,
+    /// No slices: a guest can have the whole GPU.
+    Passthrough,
     /// Nothing can be made; the reason says why.
     None,
 }
@@ -51,7 +53,7 @@ impl BackendKind {
     pub const fn gives_bare_vfs(self) -> bool {
         match self {
             Self::Sriov | Self::Xe => true,
-            Self::Mdev | Self::NvidiaVfio | Self::None => false,
+            Self::Mdev | Self::NvidiaVfio | Self::Passthrough | Self::None => false,
         }
     }
 }
@@ -63,6 +65,7 @@ impl fmt::Display for BackendKind {
             Self::NvidiaVfio => "nvidia_vfio",
             Self::Xe => "xe",
             Self::Sriov => "sriov",
+            Self::Passthrough => "passthrough",
             Self::None => "none",
         })
     }
@@ -93,9 +96,16 @@ pub struct Gpu {
     pub sriov: Option<Sriov>,
     /// The mdev parents on this device: itself, or its VFs. Sorted by name.
     pub parents: Vec<MdevParent>,
+    /// The GPU as one thing that a guest can have; `None` where a function is no display controller or accelerator, or
+    /// has no IOMMU group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Whole>,
     /// The types that its VFs make or are known to have made, sorted by id. Empty on other roads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vgpu_types: Vec<VgpuType>,
+    /// What NVIDIA's library said of it last; `None` where there is none, and on other GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvml: Option<NvmlFacts>,
 }
 
 /// What PCI says of a function.
@@ -219,6 +229,74 @@ pub struct Mdev {
     pub holders: Vec<Holder>,
 }
 
+impl Gpu {
+    /// Returns whether a VF of this PF is on the driver that guests get it from: a VFIO driver, or NVIDIA's own, which
+    /// its VFs never leave.
+    #[must_use]
+    pub fn has_bound(&self, vf: &Vf) -> bool {
+        // Kernels before 6.0 have no `vfio-dev` to tell by.
+        let vfio = vf.vfio || vf.driver.as_deref().is_some_and(|driver| driver.contains("vfio"));
+        vfio || (self.is_on_nvidia() && vf.driver == self.driver)
+    }
+
+    /// Returns whether NVIDIA's driver has it.
+    #[must_use]
+    pub fn is_on_nvidia(&self) -> bool {
+        self.driver.as_deref() == Some("nvidia")
+    }
+}
+
+/// A GPU as one thing that a guest can have: its function and those that go with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whole {
+    /// The GPU's own function. `vfio` tells of all its functions, `holders` too; `index` is 0.
+    pub function: Vf,
+    /// The others that go with it, sorted by address: its audio function, and what else of its slot is in its group.
+    pub companions: Vec<HostDriver>,
+    /// Why no guest can have it now, as a clause that follows the GPU's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+}
+
+/// A function and the driver of the host that has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostDriver {
+    /// The function.
+    pub function: PciAddress,
+    /// Its driver; `None` without one.
+    pub driver: Option<String>,
+}
+
+impl Whole {
+    /// Returns all its functions with their drivers, the GPU's own first.
+    #[must_use]
+    pub fn functions(&self) -> Vec<HostDriver> {
+        let own = HostDriver { function: self.function.address, driver: self.function.driver.clone() };
+        std::iter::once(own).chain(self.companions.iter().cloned()).collect()
+    }
+
+    /// Returns the functions that are not on a VFIO driver, with the drivers that they have. Those that an admin gave to
+    /// VFIO stay there.
+    #[must_use]
+    pub fn to_move(&self) -> Vec<HostDriver> {
+        let vfio = |one: &HostDriver| one.driver.as_ref().is_some_and(|driver| driver.contains("vfio"));
+        self.functions().into_iter().filter(|one| !vfio(one)).collect()
+    }
+
+    /// Returns the addresses of the functions that go with the GPU's own.
+    #[must_use]
+    pub fn companion_addresses(&self) -> Vec<PciAddress> {
+        self.companions.iter().map(|one| one.function).collect()
+    }
+
+    /// Returns whether each of these functions is on the driver that it is said to have.
+    #[must_use]
+    pub fn is_on(&self, drivers: &[HostDriver]) -> bool {
+        let now = self.functions();
+        drivers.iter().all(|one| now.contains(one))
+    }
+}
+
 impl Vf {
     /// Returns the vGPU type that it has now.
     #[must_use]
@@ -258,6 +336,19 @@ impl HostSnapshot {
     #[must_use]
     pub fn vf(&self, address: PciAddress) -> Option<(&Gpu, &Vf)> {
         self.vfs().find(|(_, vf)| vf.address == address)
+    }
+
+    /// Finds a GPU that a guest can have whole, by the address of its function.
+    #[must_use]
+    pub fn whole(&self, address: PciAddress) -> Option<(&Gpu, &Whole)> {
+        let mut all = self.gpus.iter().filter_map(|gpu| Some((gpu, gpu.whole.as_ref()?)));
+        all.find(|(_, whole)| whole.function.address == address)
+    }
+
+    /// Finds what a PCI hostdev of ours can name: a VF, or a whole GPU by its function.
+    #[must_use]
+    pub fn function(&self, address: PciAddress) -> Option<(&Gpu, &Vf)> {
+        self.vf(address).or_else(|| self.whole(address).map(|(gpu, whole)| (gpu, &whole.function)))
     }
 
     /// Finds a GPU by identity, sysfs name or PCI address.

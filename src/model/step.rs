@@ -1,10 +1,11 @@
 //! One change in the kernel.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Device, DeviceName, MdevTypeId, MdevUuid, PciAddress};
+use crate::model::{Device, DeviceName, HostDriver, MdevTypeId, MdevUuid, PciAddress};
 
 /// One kernel change. Written into an intent before it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub enum Step {
         count: u32,
         /// VFs there before.
         before: u32,
+        /// The vendor's script that does it, where the PF's driver refuses everybody else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        script: Option<PathBuf>,
     },
     /// Let host drivers take new VFs of a PF, or not: what vgpud found before it first changed the PF. Reverse:
     /// the same with the other value.
@@ -57,6 +61,20 @@ pub enum Step {
         /// The VF.
         vf: PciAddress,
     },
+    /// Give a whole GPU, with the functions that go with it, to VFIO drivers. Reverse: [`Step::ReturnGpu`].
+    TakeGpu {
+        /// The GPU's own function.
+        gpu: PciAddress,
+        /// All functions with the drivers that they had before, the GPU's own first.
+        functions: Vec<HostDriver>,
+    },
+    /// Give the functions of a whole GPU back to the drivers that they had. Reverse: [`Step::TakeGpu`].
+    ReturnGpu {
+        /// The GPU's own function.
+        gpu: PciAddress,
+        /// All functions with the drivers that they get, the GPU's own first.
+        functions: Vec<HostDriver>,
+    },
 }
 
 impl Step {
@@ -66,6 +84,7 @@ impl Step {
         match self {
             Self::CreateMdev { uuid, .. } | Self::RemoveMdev { uuid } => Some(Device::Mdev(*uuid)),
             Self::BindVf { vf } | Self::SetVgpuType { vf, .. } => Some(Device::Vf(*vf)),
+            Self::TakeGpu { gpu, .. } | Self::ReturnGpu { gpu, .. } => Some(Device::Vf(*gpu)),
             Self::SetVfs { .. } | Self::SetAutoprobe { .. } => None,
         }
     }
@@ -78,7 +97,7 @@ impl fmt::Display for Step {
                 write!(f, "create mdev {uuid} of type {mdev_type} on {parent}")
             }
             Self::RemoveMdev { uuid } => write!(f, "remove mdev {uuid}"),
-            Self::SetVfs { pf, count, before } => write!(f, "set VFs of {pf} from {before} to {count}"),
+            Self::SetVfs { pf, count, before, .. } => write!(f, "set VFs of {pf} from {before} to {count}"),
             Self::SetAutoprobe { pf, on } => {
                 let word = if *on { "on" } else { "off" };
                 write!(f, "turn driver probing of new VFs of {pf} {word}")
@@ -88,6 +107,8 @@ impl fmt::Display for Step {
             }
             Self::SetVgpuType { vf, vgpu_type: None, .. } => write!(f, "take the vGPU from VF {vf}"),
             Self::BindVf { vf } => write!(f, "bind VF {vf} to its VFIO driver"),
+            Self::TakeGpu { gpu, .. } => write!(f, "bind the whole GPU {gpu} to its VFIO driver"),
+            Self::ReturnGpu { gpu, .. } => write!(f, "give the whole GPU {gpu} back to the host's driver"),
         }
     }
 }

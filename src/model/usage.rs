@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DomainUuid, Framebuffer, MdevUuid, PciAddress};
+use crate::model::{DomainUuid, Framebuffer, MdevTypeId, MdevUuid, PciAddress};
 
 /// Whether vGPUs of several framebuffer sizes may share a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,6 +23,18 @@ impl fmt::Display for SizeMode {
             Self::Equal => "equal",
             Self::Mixed => "mixed",
         })
+    }
+}
+
+impl FromStr for SizeMode {
+    type Err = crate::model::IdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "equal" => Ok(Self::Equal),
+            "mixed" => Ok(Self::Mixed),
+            other => Err(crate::model::IdError::new("size mode (equal or mixed)", other)),
+        }
     }
 }
 
@@ -153,8 +165,49 @@ pub struct GpuState {
     pub scheduler: Option<SchedulerState>,
     /// `None` when the GPU knows no MIG.
     pub mig: Option<MigMode>,
+    /// Whether ECC is on; `None` when the GPU has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecc: Option<bool>,
     /// The vGPUs that run, by their number. One that was made and not started is not among them.
     pub vgpus: Vec<VgpuUse>,
+}
+
+/// What NVIDIA's library says of a GPU, as far as the choice of a GPU and the interlocks go by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NvmlFacts {
+    /// Whether sizes may be mixed now.
+    pub size_mode: Option<SizeMode>,
+    /// The scheduler's policy in force.
+    pub scheduler: Option<SchedulerPolicy>,
+    /// Whether MIG mode is on; `None` when the GPU knows no MIG.
+    pub mig: Option<bool>,
+    /// Whether ECC is on; `None` when the GPU has none.
+    pub ecc: Option<bool>,
+    /// The types that it supports and where they can sit, by number.
+    #[serde(skip)]
+    pub types: Vec<NvmlPlaced>,
+}
+
+/// A type with where it can sit on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NvmlPlaced {
+    /// NVIDIA's number of it.
+    pub id: u32,
+    /// Such as `NVIDIA L40S-4Q`.
+    pub name: String,
+    /// Most on one GPU, all of one size.
+    pub most: u32,
+    /// One for each mode in which the GPU knows ids.
+    pub placements: Vec<Placements>,
+}
+
+impl NvmlFacts {
+    /// Finds a type by its id.
+    #[must_use]
+    pub fn placed(&self, id: &MdevTypeId) -> Option<&NvmlPlaced> {
+        let number = id.vgpu_number()?;
+        self.types.iter().find(|one| one.id == number)
+    }
 }
 
 /// How busy something was in the last sampling period, in percent.
@@ -192,6 +245,29 @@ pub struct VgpuUse {
     pub used_mib: u64,
     /// How busy it was; `None` when the library has no sample of it.
     pub busy: Option<Busy>,
+}
+
+/// What NVIDIA's library says of two GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairState {
+    /// One.
+    pub a: PciAddress,
+    /// The other.
+    pub b: PciAddress,
+    /// Whether one may read the other's memory: `ok`, or why not. `None` when the library does not say.
+    pub read: Option<String>,
+    /// Whether one may write it.
+    pub write: Option<String>,
+    /// NVLinks between them; `None` when the library knows nothing of NVLink here.
+    pub nvlinks: Option<u32>,
+}
+
+impl PairState {
+    /// Returns whether it is about these two.
+    #[must_use]
+    pub fn is_of(&self, a: PciAddress, b: PciAddress) -> bool {
+        (self.a, self.b) == (a, b) || (self.a, self.b) == (b, a)
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ impl LibvirtVersion {
     /// Since then programs in `hooks/qemu.d` are run.
     pub const HOOK_DIRECTORY: Self = Self(6_005_000);
 
+    /// Since then `<qemu:override>` sets properties of QEMU's devices: docs/drvqemu.rst.
+    pub const OVERRIDE: Self = Self(8_002_000);
+
     /// Since then an unmanaged PCI device may be on any driver that offers VFIO (`vfio-dev` in sysfs), not
     /// on the stubs alone: util/virpci.c.
     pub const VARIANT_DRIVERS: Self = Self(9_007_000);

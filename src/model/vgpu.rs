@@ -31,6 +31,12 @@ pub struct VgpuSlot {
     pub current: Option<MdevTypeId>,
     /// The types that can be made on it now. Empty while it has one, and while its GPU is full.
     pub creatable: Vec<MdevTypeId>,
+    /// Where its vGPU sits on the GPU, in units of the GPU's own; `None` without a vGPU, and where the driver does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<u32>,
+    /// The GPU instance that carries its vGPU, in MIG mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_instance: Option<u32>,
 }
 
 impl MdevTypeId {

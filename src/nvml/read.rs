@@ -97,14 +97,14 @@ fn placements_in(
     Ok(Some(Placements { mode, size, supported, creatable }))
 }
 
-fn address_of(device: &Device<'_>) -> Result<PciAddress, NvmlError> {
+pub(super) fn address_of(device: &Device<'_>) -> Result<PciAddress, NvmlError> {
     let pci = device.pci_info().map_err(|error| failed("read the address of a GPU", None, &error))?;
     let address = pci.bus_id.parse::<PciAddress>();
     address.map_err(|_| failed("read the address of a GPU", None, &Given::Unknown))
 }
 
 /// Returns nothing where the library cannot say; another fault stays one.
-fn known<T>(answer: Result<T, Given>) -> Result<Option<T>, Given> {
+pub(super) fn known<T>(answer: Result<T, Given>) -> Result<Option<T>, Given> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(Given::NotSupported | Given::FailedToLoadSymbol(_) | Given::NoData) => Ok(None),
@@ -130,6 +130,7 @@ fn read(nvml: &nvml_wrapper::Nvml, device: &Device<'_>, address: PciAddress) -> 
         size_mode: mixed.map(|mixed| if mixed { SizeMode::Mixed } else { SizeMode::Equal }),
         can_mix: can_mix.is_some_and(|can| can != 0),
         scheduler: known(scheduler(nvml, device))?,
+        ecc: known(device.is_ecc_enabled())?.map(|ecc| ecc.currently_enabled),
         mig: mig.map(|mig| MigMode { on: mig.current == 1, pending: mig.pending == 1 }),
         vgpus: vgpus(nvml, device)?,
     })

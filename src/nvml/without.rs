@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::worker::Resource;
 use super::{NvmlError, Summary, TypePlacements};
-use crate::model::{GpuState, NvmlType, PciAddress, SchedulerPolicy, SizeMode};
+use crate::model::{GpuState, NvmlType, PairState, PciAddress, SchedulerPolicy, SizeMode};
 
 /// Answers everything alike.
 #[derive(Debug)]
@@ -32,6 +32,10 @@ impl Session {
     }
 
     pub(super) fn gpus(&mut self) -> Result<Vec<GpuState>, NvmlError> {
+        absent()
+    }
+
+    pub(super) fn pairs(&mut self) -> Result<Vec<PairState>, NvmlError> {
         absent()
     }
 

@@ -150,7 +150,17 @@ fn slices(gpu: &Gpu, owners: &Owners) -> Vec<SliceShare> {
         mib: None,
         owner: vf_owner(vf, owners),
     });
-    let mut slices: Vec<SliceShare> = mdevs.chain(vfs).collect();
+    let whole =
+        gpu.whole.iter().map(|whole| &whole.function).filter(|own| {
+            owners.contains_key(&Device::Vf(own.address)) || own.vfio && !own.holders.is_empty()
+        });
+    let whole = whole.map(|own| SliceShare {
+        device: Device::Vf(own.address),
+        mdev_type: None,
+        mib: None,
+        owner: vf_owner(own, owners),
+    });
+    let mut slices: Vec<SliceShare> = mdevs.chain(vfs).chain(whole).collect();
     slices.sort_by(|a, b| (&b.mib, &a.owner, &a.device).cmp(&(&a.mib, &b.owner, &b.device)));
     slices
 }
@@ -215,6 +225,7 @@ fn if_emptied(profile: &Profile, gpu: &Gpu) -> Option<u32> {
     let parents = u32::try_from(fits.len()).unwrap_or(u32::MAX);
     match fits.first() {
         None => Some(0),
+        Some(Fit::Whole(_)) => Some(1),
         Some(Fit::Vfs(vfs)) => u32::try_from(vfs.len()).ok(),
         Some(Fit::Vgpu { vgpu_type, vfs }) => vgpu::if_emptied(gpu, vgpu_type, vfs.len()),
         // Where VFs are parents, each makes one.

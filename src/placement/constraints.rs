@@ -219,7 +219,7 @@ fn fits(a: &Tie, b: &Tie, same: bool) -> bool {
 /// The GPUs that could serve a want, in the order of its policy.
 fn gpus_of(want: &Want, snapshot: &HostSnapshot, owners: &Owners, barred: &[Barred]) -> Vec<GpuId> {
     if let Some(vf) = want.device.vf() {
-        return snapshot.vf(vf).map(|(gpu, _)| gpu.id.clone()).into_iter().collect();
+        return snapshot.function(vf).map(|(gpu, _)| gpu.id.clone()).into_iter().collect();
     }
     let mut gpus: Vec<GpuId> = Vec::new();
     for candidate in explain(&want.profile, &want.bounds, snapshot, owners, barred) {

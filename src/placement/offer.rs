@@ -109,7 +109,8 @@ fn count(gpu: &Gpu, fit: &Fit<'_>, owners: &Owners) -> Result<u32, String> {
     Ok(match fit {
         Fit::Type(mdev_type) => mdev_type.available,
         Fit::Vgpu { vgpu_type, vfs } => return vgpu::room(gpu, vgpu_type, vfs, owners),
-        Fit::Vfs(vfs) => {
+        Fit::Vfs(_) | Fit::Whole(_) => {
+            let vfs = fit.vfs();
             let free = vfs.iter().filter(|vf| vf_is_free(vf, owners)).count();
             u32::try_from(free).unwrap_or(u32::MAX)
         }
@@ -153,6 +154,8 @@ impl<'a> Offer<'a> {
             (Err(reason), _) | (Ok(_), Err(reason)) => reason.clone(),
             (Ok(room), Ok(Fit::Type(mdev_type))) => format!("has {room} of {} left", mdev_type.id),
             (Ok(room), Ok(Fit::Vgpu { vgpu_type, .. })) => format!("has {room} of {} left", vgpu_type.id),
+            (Ok(0), Ok(Fit::Whole(_))) => "is taken".to_owned(),
+            (Ok(_), Ok(Fit::Whole(_))) => "is free".to_owned(),
             (Ok(room), Ok(Fit::Vfs(vfs))) => format!("has {room} of {} VFs free", vfs.len()),
         }
     }
@@ -170,6 +173,10 @@ impl<'a> Offer<'a> {
                 let taken = vfs.iter().filter(|vf| !vf_is_free(vf, owners));
                 taken.for_each(|vf| add((vf_owner(vf, owners), "VF".to_owned())));
             }
+            Ok(Fit::Whole([function])) if !vf_is_free(function, owners) => {
+                add((vf_owner(function, owners), "whole GPU".to_owned()));
+            }
+            Ok(Fit::Whole(_)) => {}
             Ok(Fit::Type(_)) => {
                 let mdevs = self.matched.mdev_parent.map_or(&[][..], |parent: &MdevParent| &parent.mdevs);
                 mdevs.iter().for_each(|mdev| add((mdev_owner(mdev, owners), mdev.mdev_type.to_string())));

@@ -122,7 +122,7 @@ fn serves(parent: &MdevParent, wish: &Wish) -> Option<MdevType> {
     types.into_iter().find(|t| match wish {
         Wish::Type(name) => t.id.as_str() == name || &t.name == name,
         Wish::Framebuffer(least) => t.framebuffer >= Some(*least),
-        Wish::Vf(_) => false,
+        Wish::Vf(_) | Wish::Gpu(_) => false,
     })
 }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Allocation, AllocationId, AllocationState, CapacityMode, Device, DeviceName, DomainRef, DomainUuid,
-    HostSnapshot, PciAddress, Profile, ProfileName, Repoint, Vf,
+    HostSnapshot, PciAddress, Profile, ProfileName, Repoint, Vf, Wish,
 };
 use crate::placement::offer::vf_is_free;
 use crate::placement::{Barred, Owners, Want, vf};
@@ -149,6 +149,10 @@ fn needy<'a>(scene: &Scene<'a>, named: &Named, allocation: &'a Allocation) -> Op
         .for_device(allocation.device);
     bounds.gates = scene.gates.get(&allocation.id).cloned().unwrap_or_default();
     let profile = &bounds.narrow(profile);
+    // Which GPU a guest has whole was settled at its attach: the functions that go with it are in the XML too.
+    if matches!(profile.wish, Wish::Gpu(_)) {
+        return None;
+    }
     let want = Want {
         allocation: allocation.id.clone(),
         profile: profile.clone(),

@@ -82,6 +82,7 @@ fn of_parents_that_have_the_same_left_one_on_the_emptier_gpu_wins() {
 fn a_choice_says_everything_the_record_needs() {
     let choice = choose_mdevs(1, &two((1, 0))).expect("room").remove(0);
     let expected = Choice {
+        functions: Vec::new(),
         allocation: AllocationId::from_bits(0),
         device: Device::Mdev(uuid(0)),
         gpu: "virtual:a".parse().expect("valid"),

@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Device, Gpu, GpuId, HostSnapshot, Kind, PciAddress, Policy, Profile, Score, Vf, Wish};
+use crate::model::{
+    Device, Gpu, GpuId, HostSnapshot, Kind, PciAddress, Policy, Profile, Score, Vf, Whole, Wish,
+};
 use crate::placement::offer::{offers, policy_of, vf_is_free, vf_owner};
 use crate::placement::{Barred, Choice, NoPlacement, Owner, Owners, Passed, Want, refusal, vgpu};
 use crate::profile::{Bounds, Fit, candidates};
@@ -108,7 +110,7 @@ pub(super) fn room_of(gpu: &Gpu, fit: &Fit<'_>, owners: &Owners) -> usize {
 pub(super) fn fit_takes(fit: &Fit<'_>, vf: &Vf) -> bool {
     match fit {
         Fit::Vgpu { vgpu_type, .. } => vgpu::takes(vf, &vgpu_type.id),
-        Fit::Type(_) | Fit::Vfs(_) => true,
+        Fit::Type(_) | Fit::Vfs(_) | Fit::Whole(_) => true,
     }
 }
 
@@ -152,7 +154,7 @@ pub(super) fn take(
     owners: &Owners,
     barred: &[Barred],
 ) -> Result<Choice, (Kind, String)> {
-    let Some((gpu, vf)) = snapshot.vf(address) else {
+    let Some((gpu, vf)) = snapshot.function(address) else {
         return Err((Kind::NoCapacity, "does not exist now".to_owned()));
     };
     let profile = want.bounds.narrow(&want.profile);
@@ -199,6 +201,10 @@ pub(super) fn take(
         mdev_type,
         vf_id: Some(vf.id),
         bind: !vf.vfio,
+        functions: match fit {
+            Fit::Whole(_) => gpu.whole.as_ref().map(Whole::to_move).unwrap_or_default(),
+            Fit::Type(_) | Fit::Vfs(_) | Fit::Vgpu { .. } => Vec::new(),
+        },
     })
 }
 
@@ -214,7 +220,7 @@ fn fit_of<'a>(
     match own.next().map(|matched| matched.fit) {
         Some(Ok(fit)) if fit.vfs().iter().any(|one| one.address == vf.address) => Ok(fit),
         Some(Ok(_)) | None => {
-            Err((Kind::Conflict, format!("is no VF that {} gives out as {wish}", gpu.name)))
+            Err((Kind::Conflict, format!("is nothing that {} gives out as {wish}", gpu.name)))
         }
         Some(Err(why)) => Err((Kind::Conflict, format!("does not serve {wish}: {} {why}", gpu.name))),
     }

@@ -1,12 +1,18 @@
 //! What a GPU can still give of a vGPU type, where VFs take types by number.
 //!
-//! The driver says for each free VF whether the type can be made on it now, and not how often. How often is
-//! estimated from the sizes in the types' names: the largest type is the whole GPU. At least one is true, for
-//! the driver says so; more than that is a preference, never a promise.
+//! The driver says for each free VF whether the type can be made on it now, and not how often. How often follows
+//! from the placement ids where NVIDIA's library knows them; elsewhere it is estimated from the sizes in the types'
+//! names: the largest type is the whole GPU. At least one is true, for the driver says so; more than that is a
+//! preference, never a promise.
 
-use crate::model::{Gpu, MdevTypeId, Vf, VgpuType};
+mod map;
+
+use crate::model::{Gpu, MdevTypeId, SizeMode, Vf, VgpuType};
 use crate::placement::Owners;
 use crate::placement::offer::vf_is_free;
+
+pub use map::maps;
+use map::{fitting, ids, taken};
 
 /// Returns whether the type can be made on this VF now, as its driver says.
 pub(super) fn takes(vf: &Vf, vgpu_type: &MdevTypeId) -> bool {
@@ -24,7 +30,22 @@ pub(super) fn room(gpu: &Gpu, vgpu_type: &VgpuType, vfs: &[&Vf], owners: &Owners
     if taking == 0 {
         return Err(none_left(gpu, vgpu_type));
     }
-    Ok(number(taking).min(estimate(gpu, vgpu_type).max(1)))
+    let free = left_by_ids(gpu, &vgpu_type.id).unwrap_or_else(|| estimate(gpu, vgpu_type));
+    Ok(number(taking).min(free.max(1)))
+}
+
+/// How many more of a type find a free placement id; `None` where nobody knows the ids.
+fn left_by_ids(gpu: &Gpu, vgpu_type: &MdevTypeId) -> Option<u32> {
+    let nvml = gpu.nvml.as_ref()?;
+    if let Some(ids) = ids(gpu, vgpu_type) {
+        let free = fitting(ids, &taken(gpu)?);
+        return u32::try_from(free.len()).ok();
+    }
+    // Without ids one size at a time is made, and as many of it as the library says.
+    let most = nvml.placed(vgpu_type).filter(|_| nvml.size_mode == Some(SizeMode::Equal))?.most;
+    let vfs = gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
+    let made = vfs.filter(|vf| vf.vgpu_type().is_some()).count();
+    Some(most.saturating_sub(u32::try_from(made).unwrap_or(u32::MAX)))
 }
 
 /// The types that run on a GPU, with those of unknown name left out.
@@ -54,8 +75,13 @@ fn estimate(gpu: &Gpu, vgpu_type: &VgpuType) -> u32 {
 
 /// How many of the type an empty GPU with so many VFs makes; `None` where the types do not say their sizes.
 pub(super) fn if_emptied(gpu: &Gpu, vgpu_type: &VgpuType, vfs: usize) -> Option<u32> {
-    let most = whole(gpu, vgpu_type.mig).checked_div(size(vgpu_type))?;
+    let by_ids = ids(gpu, &vgpu_type.id).and_then(|ids| u32::try_from(fitting(ids, &[]).len()).ok());
+    let most = by_ids.or_else(|| whole(gpu, vgpu_type.mig).checked_div(size(vgpu_type)))?;
     Some(most.min(u32::try_from(vfs).unwrap_or(u32::MAX)))
+}
+
+fn is_mixed(gpu: &Gpu) -> bool {
+    gpu.nvml.as_ref().is_some_and(|nvml| nvml.size_mode == Some(SizeMode::Mixed))
 }
 
 /// Says why a type can be made on no free VF.
@@ -65,13 +91,13 @@ fn none_left(gpu: &Gpu, vgpu_type: &VgpuType) -> String {
     sizes.sort_unstable();
     sizes.dedup();
     match (sizes.as_slice(), vgpu_type.framebuffer) {
-        ([only], Some(wanted)) if *only != wanted => {
+        ([only], Some(wanted)) if *only != wanted && !is_mixed(gpu) => {
             format!(
                 "makes only types of {only} now: one framebuffer size at a time in equal-size mode ({id} has {wanted})"
             )
         }
         _ if vgpu_type.mig => format!("has no GPU instance free for {id}"),
-        _ => format!("has 0 of {id} left"),
+        _ => map::no_place(gpu, vgpu_type).unwrap_or_else(|| format!("has 0 of {id} left")),
     }
 }
 

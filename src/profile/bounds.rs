@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::model::{
-    AllocationId, Device, DeviceKind, Float, GpuId, Profile, ProfileName, Settled, Terms, Wish,
+    AllocationId, Device, DeviceKind, Float, GpuId, Profile, ProfileName, Settled, Terms, WhichGpu, Wish,
 };
 use crate::profile::{Fit, Gates, Match, Taste};
 
@@ -78,13 +78,14 @@ impl Bounds {
         let gpu = terms.pin.then(|| settled.gpu.clone());
         let exact = match (&settled.mdev_type, settled.vf_id) {
             (Some(id), _) => Some(Wish::Type(id.to_string())),
+            (None, Some(id)) if matches!(profile.wish, Wish::Gpu(_)) => Some(Wish::Gpu(WhichGpu::Id(id))),
             (None, Some(id)) => Some(Wish::Vf(id)),
             (None, None) => None,
         };
         let vendor = exact.as_ref().and_then(|exact| match exact {
             Wish::Type(id) => Some(Vendor::of_type(id)),
-            Wish::Vf(id) => Some(Vendor::Pci(id.vendor)),
-            Wish::Framebuffer(_) => None,
+            Wish::Vf(id) | Wish::Gpu(WhichGpu::Id(id)) => Some(Vendor::Pci(id.vendor)),
+            Wish::Framebuffer(_) | Wish::Gpu(WhichGpu::Any) => None,
         });
         // What was settled of a VF with a share of memory is the vendor: its PCI id says nothing of the share.
         let shares = settled.mdev_type.is_none() && matches!(profile.wish, Wish::Framebuffer(_));
@@ -136,7 +137,7 @@ impl Bounds {
         let found = match fit {
             Fit::Type(offered) => Vendor::of_type(offered.id.as_str()),
             Fit::Vgpu { vgpu_type, .. } => Vendor::of_type(vgpu_type.id.as_str()),
-            Fit::Vfs(vfs) => Vendor::Pci(vfs.first()?.id.vendor),
+            Fit::Vfs(_) | Fit::Whole(_) => Vendor::Pci(fit.vfs().first()?.id.vendor),
         };
         (found != *vendor).then(|| format!("is of {found}, and the first start settled {vendor}"))
     }

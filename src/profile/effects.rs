@@ -12,6 +12,7 @@ fn types(profile: &Profile, bounds: &Bounds, snapshot: &HostSnapshot) -> BTreeSe
     let name = |fit: &Fit<'_>| match fit {
         Fit::Type(offered) => offered.id.to_string(),
         Fit::Vgpu { vgpu_type, .. } => vgpu_type.id.to_string(),
+        Fit::Whole([function]) => format!("whole GPU {}", function.id),
         Fit::Vfs(vfs) => vfs.first().map_or_else(String::new, |vf| format!("VF {}", vf.id)),
     };
     within.filter_map(|matched| matched.fit.as_ref().ok().map(name)).collect()
@@ -63,6 +64,7 @@ mod tests {
 
     fn allocation(settled: bool) -> Allocation {
         Allocation {
+            companions: Vec::new(),
             id: AllocationId::from_bits(1),
             domain: DomainRef {
                 uuid: "11111111-1111-4111-8111-111111111111".parse().expect("uuid"),

@@ -4,7 +4,7 @@ mod vgpu;
 
 use crate::model::{
     BackendKind, DeviceKind, DeviceName, Framebuffer, Gpu, HostSnapshot, MdevParent, MdevType, MdevTypeId,
-    PciId, Profile, Vf, VgpuType, Wish, one_line,
+    PciId, Profile, Vf, VgpuType, WhichGpu, Whole, Wish, one_line,
 };
 
 /// The device API of the hostdevs that are written.
@@ -17,6 +17,8 @@ pub enum Fit<'a> {
     Type(&'a MdevType),
     /// These VFs of a PF, sorted by address; never empty.
     Vfs(Vec<&'a Vf>),
+    /// The GPU itself, by its own function.
+    Whole([&'a Vf; 1]),
     /// This vGPU type on one of these VFs of a PF, sorted by address.
     Vgpu {
         /// The type.
@@ -32,6 +34,7 @@ impl<'a> Fit<'a> {
     pub fn vfs(&self) -> &[&'a Vf] {
         match self {
             Self::Type(_) => &[],
+            Self::Whole(function) => function,
             Self::Vfs(vfs) | Self::Vgpu { vfs, .. } => vfs,
         }
     }
@@ -42,7 +45,7 @@ impl<'a> Fit<'a> {
         match self {
             Self::Type(mdev_type) => Some(&mdev_type.id),
             Self::Vgpu { vgpu_type, .. } => Some(&vgpu_type.id),
-            Self::Vfs(_) => None,
+            Self::Vfs(_) | Self::Whole(_) => None,
         }
     }
 
@@ -51,7 +54,7 @@ impl<'a> Fit<'a> {
     pub const fn device_kind(&self) -> DeviceKind {
         match self {
             Self::Type(_) => DeviceKind::Mdev,
-            Self::Vfs(_) | Self::Vgpu { .. } => DeviceKind::Pci,
+            Self::Vfs(_) | Self::Whole(_) | Self::Vgpu { .. } => DeviceKind::Pci,
         }
     }
 }
@@ -75,6 +78,7 @@ pub struct Match<'a> {
 pub fn candidates<'a>(profile: &Profile, snapshot: &'a HostSnapshot) -> Vec<Match<'a>> {
     let mut matches: Vec<Match<'a>> = match &profile.wish {
         Wish::Vf(id) => snapshot.gpus.iter().map(|gpu| vf_match(gpu, *id)).collect(),
+        Wish::Gpu(which) => snapshot.gpus.iter().map(|gpu| whole_match(gpu, *which)).collect(),
         wish => snapshot.gpus.iter().flat_map(|gpu| type_matches(gpu, profile, wish)).collect(),
     };
     matches.sort_by(|a, b| (a.parent, &a.gpu.id).cmp(&(b.parent, &b.gpu.id)));
@@ -85,7 +89,9 @@ fn type_matches<'a>(gpu: &'a Gpu, profile: &Profile, wish: &Wish) -> Vec<Match<'
     match gpu.backend {
         BackendKind::NvidiaVfio => vec![vgpu::vgpu_match(gpu, profile)],
         BackendKind::Xe => vec![share_match(gpu, profile)],
-        BackendKind::Mdev | BackendKind::Sriov | BackendKind::None => mdev_matches(gpu, wish),
+        BackendKind::Mdev | BackendKind::Sriov | BackendKind::Passthrough | BackendKind::None => {
+            mdev_matches(gpu, wish)
+        }
     }
 }
 
@@ -96,7 +102,9 @@ fn share_match<'a>(gpu: &'a Gpu, profile: &Profile) -> Match<'a> {
             Err("gives VFs, and display is for the hostdev of a mediated device".to_owned())
         }
         Wish::Framebuffer(least) => vfs_with(gpu, *least),
-        Wish::Type(_) | Wish::Vf(_) => Err("has no types: ask for a framebuffer or for a VF".to_owned()),
+        Wish::Type(_) | Wish::Vf(_) | Wish::Gpu(_) => {
+            Err("has no types: ask for a framebuffer or for a VF".to_owned())
+        }
     };
     Match { gpu, parent: &gpu.name, mdev_parent: None, fit: fit.map(Fit::Vfs) }
 }
@@ -140,7 +148,7 @@ fn match_type<'a>(parent: &'a MdevParent, wish: &Wish) -> Result<&'a MdevType, S
     match wish {
         Wish::Type(name) => named_type(parent, name),
         Wish::Framebuffer(least) => smallest_type(parent, *least),
-        Wish::Vf(_) => Err("offers mdev types, not VFs".to_owned()),
+        Wish::Vf(_) | Wish::Gpu(_) => Err("offers mdev types, not VFs".to_owned()),
     }
 }
 
@@ -188,6 +196,20 @@ fn some_of(mut ids: Vec<&str>) -> String {
         n if n <= MOST => ids.join(", "),
         n => format!("{} and {} more", ids[..MOST].join(", "), n - MOST),
     }
+}
+
+fn whole_match(gpu: &Gpu, which: WhichGpu) -> Match<'_> {
+    let fit = match (&gpu.whole, &gpu.pci) {
+        (None, Some(_)) if gpu.iommu_group.is_none() => Err(
+            "has no IOMMU group, without which no guest can have it: vgpuctl doctor says how to turn it on"
+                .to_owned(),
+        ),
+        (None, _) => Err("is no GPU that a guest could have whole".to_owned()),
+        (Some(whole), _) if !which.takes(whole.function.id) => Err(format!("is a {}", whole.function.id)),
+        (Some(Whole { refusal: Some(reason), .. }), _) => Err(reason.clone()),
+        (Some(whole), _) => Ok(Fit::Whole([&whole.function])),
+    };
+    Match { gpu, parent: &gpu.name, mdev_parent: None, fit }
 }
 
 fn vf_match(gpu: &Gpu, id: PciId) -> Match<'_> {

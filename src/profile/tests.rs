@@ -48,7 +48,10 @@ fn unknown_keys_and_wrong_values_are_refused_with_their_line() {
 
 #[test]
 fn exactly_one_wish_is_taken() {
-    assert_eq!(refusal(""), "a profile has exactly one of `framebuffer`, `type` and `vf`; this one has none");
+    assert_eq!(
+        refusal(""),
+        "a profile has exactly one of `framebuffer`, `type`, `vf` and `gpu`; this one has none"
+    );
     assert!(refusal("type = \"a\"\nvf = \"8086:10ca\"").ends_with("this one has `type` and `vf`"));
 }
 
@@ -90,6 +93,7 @@ fn hostile_files_within_the_bound_end_with_one_line() {
 fn shown(wish: Wish, snapshot: &HostSnapshot) -> Vec<String> {
     let show = |m: Match<'_>| match m.fit {
         Ok(Fit::Type(found)) => format!("{}: {}", m.parent, found.id),
+        Ok(Fit::Whole([own])) => format!("{}: {}", m.parent, own.address),
         Ok(Fit::Vfs(vfs)) => format!("{}: {} VFs", m.parent, vfs.len()),
         Ok(Fit::Vgpu { vgpu_type, vfs }) => format!("{} on {} VFs", vgpu_type.id, vfs.len()),
         Err(reason) => format!("{}: {reason}", m.parent),

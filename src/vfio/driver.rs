@@ -146,8 +146,12 @@ fn is_registered(sysfs: &Sysfs, driver: &str) -> bool {
     sysfs.exists(&format!("sys/bus/pci/drivers/{driver}"))
 }
 
-/// Takes the function from its driver. ENODEV and ENOENT mean that it has none any more.
-fn unbind(sysfs: &Sysfs, vf: PciAddress, dir: &str) -> Result<(), SysfsError> {
+/// Takes the function in `dir` from its driver. ENODEV and ENOENT mean that it has none any more. Blocks while the
+/// driver is in use.
+///
+/// # Errors
+/// What the attribute says.
+pub fn unbind(sysfs: &Sysfs, vf: PciAddress, dir: &str) -> Result<(), SysfsError> {
     match sysfs.write(&format!("{dir}/driver/unbind"), &vf.to_string()) {
         Err(error) if matches!(error.errno(), Some(Errno::ENODEV | Errno::ENOENT)) => Ok(()),
         result => result,

@@ -1,4 +1,5 @@
-//! Which processes have nodes open that keep a function in use: VFIO's, and those of a VF's display driver.
+//! Which processes have nodes open that keep a function in use: VFIO's, and those of the host's display and sound
+//! drivers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +13,12 @@ pub enum Node {
     Group(IommuGroupId),
     /// `/dev/vfio/devices/vfioN`, by its last component.
     Device(String),
-    /// `/dev/dri/NAME` of a virtual function that a display driver of the host has.
+    /// `/dev/dri/NAME` of a PCI function that a display driver of the host has.
     Dri(String),
+    /// `/dev/nvidiaN` of a GPU that NVIDIA's driver has, by its number.
+    Nvidia(u32),
+    /// A node in `/dev/snd` of a sound card, by the card's number: `controlC0`, `pcmC0D3p`.
+    Sound(u32),
 }
 
 /// Who has such nodes open: one reading of all processes.
@@ -30,8 +35,8 @@ impl Holders {
     #[must_use]
     pub fn scan(sysfs: &Sysfs) -> Self {
         let mut all = Self::default();
-        let dri = dri_nodes_of_vfs(sysfs);
-        if dri.is_empty() && !any_node(sysfs) {
+        let dri = dri_nodes(sysfs);
+        if dri.is_empty() && !any_node(sysfs) && !sysfs.exists(NVIDIA_GPUS) {
             return all;
         }
         for name in sysfs.list("proc").unwrap_or_default() {
@@ -71,10 +76,26 @@ impl Holders {
                 found.extend_from_slice(self.of(&Node::Dri(name)));
             }
         }
+        for name in sysfs.list_optional(&format!("{dir}/sound")).unwrap_or_default() {
+            let card = name.strip_prefix("card").and_then(|number| number.parse().ok());
+            found.extend(card.map(Node::Sound).iter().flat_map(|node| self.of(node)).cloned());
+        }
+        let minor = dir.rsplit('/').next().and_then(|address| nvidia_minor(sysfs, address));
+        found.extend(minor.map(Node::Nvidia).iter().flat_map(|node| self.of(node)).cloned());
         found.sort();
         found.dedup();
         found
     }
+}
+
+/// Where NVIDIA's driver tells of each GPU that it has, by address.
+const NVIDIA_GPUS: &str = "proc/driver/nvidia/gpus";
+
+/// Reads which `/dev/nvidiaN` a GPU is: the line `Device Minor:` of its `information` (NVIDIA's README, chapter
+/// "The /proc interface"; its addresses are the kernel's).
+fn nvidia_minor(sysfs: &Sysfs, address: &str) -> Option<u32> {
+    let text = sysfs.read(&format!("{NVIDIA_GPUS}/{address}/information")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Device Minor:"))?.trim().parse().ok()
 }
 
 /// Whether `/dev/vfio` has more than the container node; if not, nobody can hold anything.
@@ -82,11 +103,12 @@ fn any_node(sysfs: &Sysfs) -> bool {
     sysfs.list_optional("dev/vfio").unwrap_or_default().iter().any(|name| name != "vfio")
 }
 
-/// The nodes of display drivers on virtual functions, by name (`card1`, `renderD129`).
-fn dri_nodes_of_vfs(sysfs: &Sysfs) -> BTreeSet<String> {
+/// The nodes of display drivers on PCI functions, by name (`card1`, `renderD129`); their connectors have names too, and
+/// no node.
+fn dri_nodes(sysfs: &Sysfs) -> BTreeSet<String> {
     let mut names: BTreeSet<String> =
         sysfs.list_optional("sys/class/drm").unwrap_or_default().into_iter().collect();
-    names.retain(|name| sysfs.exists(&format!("sys/class/drm/{name}/device/physfn")));
+    names.retain(|name| sysfs.exists(&format!("sys/class/drm/{name}/device/vendor")));
     names
 }
 
@@ -104,11 +126,24 @@ fn parse_node(target: &str, dri: &BTreeSet<String>) -> Option<Node> {
     if let Some(name) = target.strip_prefix("/dev/dri/") {
         return dri.get(name).cloned().map(Node::Dri);
     }
+    if let Some(name) = target.strip_prefix("/dev/snd/") {
+        return sound_card(name).map(Node::Sound);
+    }
+    if let Some(number) = target.strip_prefix("/dev/nvidia") {
+        return number.parse().ok().map(Node::Nvidia);
+    }
     let name = target.strip_prefix("/dev/vfio/")?;
     if let Some(device) = name.strip_prefix("devices/") {
         return Some(Node::Device(device.to_owned()));
     }
     name.parse().ok().map(|group| Node::Group(IommuGroupId(group)))
+}
+
+/// Reads the card of `controlC1`, `pcmC1D3p`, `hwC1D0` or `midiC1D0`.
+fn sound_card(name: &str) -> Option<u32> {
+    let (_, rest) = name.split_once('C')?;
+    let digits = rest.split_once('D').map_or(rest, |(card, _)| card);
+    digits.parse().ok()
 }
 
 fn describe(sysfs: &Sysfs, pid: u32) -> Holder {
@@ -171,29 +206,43 @@ mod tests {
     }
 
     #[test]
-    fn a_display_node_of_a_vf_that_is_open_makes_a_holder() {
+    fn nodes_of_the_hosts_drivers_that_are_open_make_holders() {
         let root = tempfile::tempdir().expect("directory");
         let at = |path: &str| root.path().join(path);
-        for dir in ["proc/7/fd", "sys/vf/drm/renderD129", "sys/pf/drm/card0", "sys/class/drm"] {
+        let dirs =
+            ["proc/7/fd", "proc/8/fd", "sys/0000:01:00.1/drm/renderD129", "sys/0000:01:00.0/drm/card0"];
+        let more = ["sys/0000:01:00.1/sound/card2", "sys/class/drm/card0-DP-1"];
+        for dir in dirs.into_iter().chain(more) {
             std::fs::create_dir_all(at(dir)).expect("directory");
         }
         let links = [
-            ("../pf", "sys/vf/physfn"),
-            ("../..", "sys/vf/drm/renderD129/device"),
-            ("../..", "sys/pf/drm/card0/device"),
-            ("../../vf/drm/renderD129", "sys/class/drm/renderD129"),
-            ("../../pf/drm/card0", "sys/class/drm/card0"),
+            ("../..", "sys/0000:01:00.1/drm/renderD129/device"),
+            ("../..", "sys/0000:01:00.0/drm/card0/device"),
+            ("../../0000:01:00.1/drm/renderD129", "sys/class/drm/renderD129"),
+            ("../../0000:01:00.0/drm/card0", "sys/class/drm/card0"),
             ("/dev/dri/renderD129", "proc/7/fd/3"),
-            ("/dev/dri/card0", "proc/7/fd/4"),
+            ("/dev/nvidia3", "proc/7/fd/4"),
+            ("/dev/nvidiactl", "proc/8/fd/3"),
+            ("/dev/snd/controlC2", "proc/8/fd/5"),
+            ("/dev/dri/card0-DP-1", "proc/8/fd/6"),
         ];
         for (target, link) in links {
             std::os::unix::fs::symlink(target, at(link)).expect("link");
         }
+        #[expect(clippy::disallowed_methods, reason = "test fixture")]
+        let write = |path: &str, text: &str| {
+            std::fs::create_dir_all(at(path).parent().expect("a directory")).expect("directory");
+            std::fs::write(at(path), text).expect("fixture");
+        };
+        write("sys/0000:01:00.0/vendor", "0x10de\n");
+        write("sys/0000:01:00.1/vendor", "0x10de\n");
+        write("proc/driver/nvidia/gpus/0000:01:00.2/information", "Model: \t\t L40S\nDevice Minor: \t 3\n");
         let sysfs = Sysfs::new(root.path());
         let holders = Holders::scan(&sysfs);
         let of = |dir| holders.of_device(&sysfs, dir, None).iter().map(|one| one.pid).collect::<Vec<u32>>();
-        assert_eq!(of("sys/vf"), [7]);
-        assert_eq!(of("sys/pf"), [] as [u32; 0], "the host may use its own GPU");
+        assert_eq!(of("sys/0000:01:00.1"), [7, 8], "the render node, the sound card");
+        assert_eq!(of("sys/0000:01:00.0"), [] as [u32; 0]);
+        assert_eq!(of("sys/0000:01:00.2"), [7], "its NVIDIA node");
     }
 
     proptest! {

@@ -19,8 +19,25 @@ pub fn slices(snapshot: &HostSnapshot, owner: impl Fn(Device) -> Owner) -> Vec<S
             }));
         }
         slices.extend(vf_slices(gpu, &owner));
+        slices.extend(whole_slice(gpu, &owner));
     }
     slices
+}
+
+/// A whole GPU counts as a slice while it is somebody's, or on its VFIO driver for the next one.
+fn whole_slice(gpu: &Gpu, owner: &impl Fn(Device) -> Owner) -> Option<Slice> {
+    let own = gpu.whole.as_ref().map(|whole| &whole.function)?;
+    let device = Device::Vf(own.address);
+    let owner = owner(device);
+    let ours = matches!(owner, Owner::Allocation { .. });
+    (own.vfio || ours).then(|| Slice {
+        device,
+        gpu: gpu.id.clone(),
+        parent: gpu.name.clone(),
+        mdev_type: None,
+        owner,
+        holders: own.holders.clone(),
+    })
 }
 
 fn gives_vfs(gpu: &Gpu) -> bool {

@@ -150,7 +150,12 @@ fn an_overrun_can_be_waited_for_again() {
 fn a_group_node_taken_by_a_guest_keeps_set_vfs_from_sleeping() {
     let host = FakeKernel::mount(HostSpec::lab());
     let paths = Paths::new(Some(host.root().to_owned()), None, None);
-    let set = |count| Step::SetVfs { pf: "0000:01:00.0".parse().expect("an address"), count, before: 0 };
+    let set = |count| Step::SetVfs {
+        pf: "0000:01:00.0".parse().expect("an address"),
+        count,
+        before: 0,
+        script: None,
+    };
     assert!(matches!(spawn(&paths).go(&set(2)).wait(PATIENCE), Outcome::Done));
     assert!(host.hold("0000:01:10.0", "web1", 4711));
     assert!(matches!(spawn(&paths).go(&set(0)).wait(PATIENCE), Outcome::Failed(StepError::Held { .. })));

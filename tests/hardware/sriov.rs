@@ -14,7 +14,7 @@ const VF0: &str = "0000:01:10.0";
 const PF_DIR: &str = "sys/devices/pci0000:00/0000:00:02.0/0000:01:00.0";
 
 fn set(count: u32) -> Step {
-    Step::SetVfs { pf: PF.parse().expect("an address"), count, before: 0 }
+    Step::SetVfs { pf: PF.parse().expect("an address"), count, before: 0, script: None }
 }
 
 fn bind(vf: &str) -> Step {
@@ -274,7 +274,8 @@ fn vfs_that_carry_mdevs_are_not_taken_away() {
     let uuid = "aaaaaaaa-0000-4000-8000-000000000001";
     host.foreign_mdev("0000:41:00.5", "nvidia-560", uuid).expect("made by somebody else");
     let before = host.state();
-    let step = Step::SetVfs { pf: "0000:41:00.0".parse().expect("an address"), count: 0, before: 32 };
+    let step =
+        Step::SetVfs { pf: "0000:41:00.0".parse().expect("an address"), count: 0, before: 32, script: None };
     let error = execute(&sysfs, &step).expect_err("its mdev would go");
     assert_eq!(error.to_string(), format!("VF 0000:41:00.5 is in use by mdev {uuid}, which exists on it"));
     assert_eq!(host.state(), before);

@@ -24,7 +24,7 @@ impl Lab {
     }
 
     /// Waits until the service and libvirt are up, and requires that libvirt came after READY.
-    fn wait_booted(&self) {
+    pub(crate) fn wait_booted(&self) {
         self.wait("systemctl is-active vgpud libvirtd && virsh list", BOOTED);
         let at = |unit: &str, moment: &str| -> u64 {
             self.ok(&format!("systemctl show -P {moment}Monotonic {unit}")).parse().expect("microseconds")
@@ -37,7 +37,7 @@ impl Lab {
     }
 
     /// Waits until a step of the boot report has this state.
-    fn wait_step(&self, step: &str, place: &str, state: &str) {
+    pub(crate) fn wait_step(&self, step: &str, place: &str, state: &str) {
         let fact = format!(
             "vgpuctl boot-report -o json | tee /dev/stderr | jq -e '.steps[] |
                  select(.step == \"{step}\" and (.place | contains(\"{place}\")) and .state == \"{state}\")'"
@@ -45,8 +45,13 @@ impl Lab {
         self.wait(&fact, BOOTED);
     }
 
-    fn wait_all_back(&self) {
+    /// Waits until every step of the boot report is done.
+    pub(crate) fn wait_report_done(&self) {
         self.wait("vgpuctl boot-report -o json | jq -e 'all(.steps[]; .state == \"done\")'", BOOTED);
+    }
+
+    fn wait_all_back(&self) {
+        self.wait_report_done();
         assert_eq!((self.vfs_of(PF), self.vfs_of(OTHER_PF)), (3, 2));
         let bound =
             self.ok(&format!("ls -d /sys/bus/pci/devices/{{{PF},{OTHER_PF}}}/virtfn*/vfio-dev | wc -l"));

@@ -86,6 +86,9 @@ impl Kernel {
             tree.file(&format!("sys/bus/pci/drivers/{driver}/bind"), 0o200, "");
             tree.file(&format!("sys/bus/pci/drivers/{driver}/unbind"), 0o200, "");
         }
+        for (path, content) in &self.spec.files {
+            tree.file(path, 0o444, content.clone());
+        }
         if !self.spec.aliases.is_empty() {
             tree.file("lib/modules/6.12.0-fake/modules.alias", 0o644, self.spec.aliases.clone());
             tree.link("sys/module/vfio_pci/drivers/pci:vfio-pci", "sys/bus/pci/drivers/vfio-pci");
@@ -109,7 +112,9 @@ impl Kernel {
         match attribute {
             "create" => Effect::Done(self.create(dir, value)),
             "remove" => self.remove(dir, value),
-            "sriov_numvfs" => self.set_vfs(dir, value),
+            "sriov_numvfs" => self.set_vfs(dir, value, false),
+            // Nobody's file but of the stand-in of a vendor's script: what that does inside its driver.
+            "vendor_numvfs" => self.set_vfs(dir, value, true),
             "sriov_drivers_autoprobe" => Effect::Done(self.set_bool(path, value)),
             "driver_override" => self.set_override(dir, value),
             "current_vgpu_type" => Effect::Done(self.set_vgpu_type(dir, value)),
@@ -133,8 +138,12 @@ impl Kernel {
     fn add_group(&mut self, dir: &str, device: &str) -> u32 {
         let group = (0..).find(|number| !self.groups.contains(number)).expect("numbers are endless");
         self.groups.insert(group);
-        self.tree.link(&format!("sys/kernel/iommu_groups/{group}/devices/{device}"), dir);
         self.tree.file(&format!("sys/kernel/iommu_groups/{group}/type"), 0o644, "DMA-FQ\n");
+        self.join_group(group, dir, device)
+    }
+
+    fn join_group(&mut self, group: u32, dir: &str, device: &str) -> u32 {
+        self.tree.link(&format!("sys/kernel/iommu_groups/{group}/devices/{device}"), dir);
         self.tree.link(&format!("{dir}/iommu_group"), &format!("sys/kernel/iommu_groups/{group}"));
         group
     }
@@ -153,11 +162,14 @@ impl Kernel {
         number
     }
 
-    fn remove_vfio(&mut self, dir: &str, group: u32, number: u32) {
+    /// The group's node goes with its last device.
+    fn remove_vfio(&mut self, dir: &str, group: u32, number: u32, shared: bool) {
         self.vfio_numbers.remove(&number);
-        self.open_nodes.remove(&group);
         self.tree.remove(&format!("{dir}/vfio-dev"));
-        self.tree.remove(&format!("dev/vfio/{group}"));
+        if !shared {
+            self.open_nodes.remove(&group);
+            self.tree.remove(&format!("dev/vfio/{group}"));
+        }
         self.tree.remove(&format!("dev/vfio/devices/vfio{number}"));
     }
 
@@ -212,7 +224,13 @@ impl Kernel {
         if !self.vgpu_opens(device) {
             return false;
         }
-        let Ok(opening) = self.open_node(group) else { return false };
+        // QEMU opens a group once for all of its devices.
+        let same = self
+            .holds
+            .iter()
+            .find(|(other, (holder, _))| *holder == pid && self.group_of(other) == Some(group));
+        let known = same.map(|(_, (_, opening))| *opening);
+        let Some(opening) = known.or_else(|| self.open_node(group).ok()) else { return false };
         self.holds.insert(device.to_owned(), (pid, opening));
         let proc = format!("proc/{pid}");
         let tree = &mut self.tree;
@@ -231,6 +249,9 @@ impl Kernel {
     /// that may go on now, with their answers.
     pub(crate) fn unhold(&mut self, device: &str) -> Vec<(u64, Answer)> {
         let Some((pid, opening)) = self.holds.remove(device) else { return Vec::new() };
+        if self.holds.values().any(|(_, other)| *other == opening) {
+            return self.wake();
+        }
         self.close_node(opening);
         if let Some(node) = self.node_of(device) {
             let fds = format!("proc/{pid}/fd");

@@ -6,6 +6,7 @@ pub(crate) mod fake;
 mod fuse;
 mod kernel;
 pub(crate) mod manifest;
+pub(crate) mod nvidia;
 mod presets;
 pub(crate) mod spec;
 pub(crate) mod tree;

@@ -117,6 +117,36 @@ impl HostSpec {
         Self { drivers: drivers(&[("xe", false), ("vfio-pci", true)]), pci: vec![gpu], ..Self::default() }
     }
 
+    /// Two graphics cards without slices, each with an audio function in its IOMMU group.
+    pub(crate) fn cards() -> Self {
+        let card = |address: &str, bridge: &str| {
+            let plain = PciSpec { sriov: None, subsystem: (0x1043, 0x04ad), ..igb(address, bridge) };
+            let audio = address.replace(".0", ".1");
+            let own = PciSpec {
+                class: 0x03_0000,
+                id: (0x1002, 0x73bf),
+                driver: Some("amdgpu".to_owned()),
+                ..plain.clone()
+            };
+            let audio = PciSpec {
+                address: audio,
+                class: 0x04_0300,
+                id: (0x1002, 0xab28),
+                driver: Some("snd_hda_intel".to_owned()),
+                group_of: Some(address.to_owned()),
+                ..plain
+            };
+            [own, audio]
+        };
+        let first = card("0000:05:00.0", "pci0000:00/0000:00:03.0");
+        let second = card("0000:06:00.0", "pci0000:00/0000:00:04.0");
+        Self {
+            drivers: drivers(&[("amdgpu", false), ("snd_hda_intel", false), ("vfio-pci", true)]),
+            pci: first.into_iter().chain(second).collect(),
+            ..Self::default()
+        }
+    }
+
     /// The second GPU of [`HostSpec::vgpu_vfs`] beside one whose VFs are mdev parents.
     pub(crate) fn both_ways() -> Self {
         let mut host = Self::dual_gpu();
@@ -166,6 +196,8 @@ fn igb(address: &str, bridge: &str) -> PciSpec {
             vram: None,
         }),
         parent: None,
+        attributes: Vec::new(),
+        group_of: None,
     }
 }
 
@@ -195,6 +227,8 @@ fn gpu(address: &str, bridge: &str, pool: usize) -> PciSpec {
             vram: None,
         }),
         parent: None,
+        attributes: Vec::new(),
+        group_of: None,
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct HostSpec {
     pub(crate) pools: Vec<PoolSpec>,
     pub(crate) virtuals: Vec<VirtualSpec>,
     pub(crate) pci: Vec<PciSpec>,
+    /// Files that nothing reacts to, by their path below the root.
+    pub(crate) files: Vec<(String, String)>,
     /// Lines of `modules.alias` of the running kernel.
     pub(crate) aliases: String,
 }
@@ -69,6 +71,10 @@ pub(crate) struct PciSpec {
     pub(crate) link: Option<(String, u32, String, u32)>,
     pub(crate) sriov: Option<SriovSpec>,
     pub(crate) parent: Option<ParentSpec>,
+    /// Other attributes, by their path below the function.
+    pub(crate) attributes: Vec<(&'static str, &'static str)>,
+    /// The function whose IOMMU group it shares.
+    pub(crate) group_of: Option<String>,
 }
 
 #[derive(Clone, Debug)]

@@ -31,6 +31,8 @@ pub(crate) struct World {
     next_pid: AtomicU32,
     /// Libvirt as `none` instead of the directory of domains.
     pub(crate) without_libvirt: bool,
+    /// More of the environment of every command.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// A service that is started again when it is killed, as systemd does.
@@ -55,7 +57,8 @@ impl World {
         let host = FakeKernel::mount(spec);
         let domains = host.root().join("etc/libvirt/qemu");
         std::fs::create_dir_all(&domains).expect("directory");
-        Self { host, domains, service: None, next_pid: AtomicU32::new(4000), without_libvirt: false }
+        let next_pid = AtomicU32::new(4000);
+        Self { host, domains, service: None, next_pid, without_libvirt: false, environment: Vec::new() }
     }
 
     // Binaries -----------------------------------------------------------------------------------
@@ -70,6 +73,7 @@ impl World {
             false => format!("dir:{}", self.domains.display()),
         };
         command.env_clear().env("VGPUD_ROOT", self.host.root()).env("VGPUD_LIBVIRT_URI", uri);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -19,6 +19,7 @@ pub(crate) const NOT_FOUND: Code = Code(c::nvmlReturn_enum_NVML_ERROR_NOT_FOUND)
 pub(crate) const TOO_SMALL: Code = Code(c::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE);
 pub(crate) const IN_USE: Code = Code(c::nvmlReturn_enum_NVML_ERROR_IN_USE);
 pub(crate) const LOST: Code = Code(c::nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST);
+pub(crate) const NOT_LOADED: Code = Code(c::nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED);
 pub(crate) const UNINITIALIZED: Code = Code(c::nvmlReturn_enum_NVML_ERROR_UNINITIALIZED);
 pub(crate) const OTHER_VERSION: Code = Code(c::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH);
 
@@ -35,6 +36,8 @@ impl From<Refused> for Code {
             Refused::Invalid => INVALID,
             Refused::Forbidden => Self(c::nvmlReturn_enum_NVML_ERROR_NO_PERMISSION),
             Refused::Lost => LOST,
+            Refused::NotSupported => NOT_SUPPORTED,
+            Refused::NoRoom => Self(c::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_RESOURCES),
             Refused::Failed => Self(c::nvmlReturn_enum_NVML_ERROR_UNKNOWN),
         }
     }

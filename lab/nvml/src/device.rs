@@ -151,6 +151,17 @@ nvml! {
         put(pending, c_uint::from(gpu.mig))
     }
 
+    /// Tells whether ECC is on; a change is in force at once here.
+    fn nvmlDeviceGetEccMode(
+        device: c::nvmlDevice_t,
+        current: Out<'_, c::nvmlEnableState_t>,
+        pending: Out<'_, c::nvmlEnableState_t>,
+    ) {
+        let ecc = gpu(device)?.ecc.ok_or(NOT_SUPPORTED)?;
+        put(current, c_uint::from(ecc))?;
+        put(pending, c_uint::from(ecc))
+    }
+
     /// Tells how far two GPUs are apart: below one bus they share a switch, otherwise a host bridge.
     fn nvmlDeviceGetTopologyCommonAncestor(
         one: c::nvmlDevice_t,

@@ -21,7 +21,7 @@ nvml! {
         kind: Out<'_, c::nvmlVgpuVmIdType_t>,
     ) {
         let (_, vgpu) = instance(number)?;
-        put_text(id, size, vgpu.vm_uuid.as_deref().unwrap_or_default())?;
+        put_text(id, size, &vgpu.vm().unwrap_or_default())?;
         put(kind, c::nvmlVgpuVmIdType_NVML_VGPU_VM_ID_UUID)
     }
 
@@ -104,7 +104,6 @@ nvml! {
 
     /// Tells the GPU instance that carries it: none, as long as the GPU is not in MIG mode.
     fn nvmlVgpuInstanceGetGpuInstanceId(number: c::nvmlVgpuInstance_t, id: Out<'_, c_uint>) {
-        let (gpu, vgpu) = instance(number)?;
-        put(id, if gpu.mig { vgpu.id } else { NO_GPU_INSTANCE })
+        put(id, instance(number)?.1.gi.unwrap_or(NO_GPU_INSTANCE))
     }
 }

@@ -2,7 +2,7 @@
 //! from the text files of simulated GPUs. Nothing here knows real hardware; the rules it keeps are those
 //! that NVIDIA's documents and the source of its open kernel modules state.
 //!
-//! `state` reads and writes the simulated GPUs, `placement` is the rule of placement ids, `abi` is the
+//! `state` reads and writes the simulated GPUs, `lock` is who has their driver in use, `placement` is the rule of placement ids, `abi` is the
 //! border to C, the rest are the functions by what they are about.
 
 mod abi;
@@ -15,5 +15,6 @@ mod settings;
 mod system;
 mod usage;
 
+pub mod lock;
 pub mod placement;
 pub mod state;

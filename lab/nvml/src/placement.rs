@@ -127,7 +127,9 @@ pub fn is_creatable(gpu: &Gpu, kind: &Kind) -> bool {
         return false;
     }
     if gpu.mig {
-        return made(same_kind) < kind.max;
+        // Each GPU instance of its profile carries one.
+        let instances = gpu.instances.iter().filter(|one| Some(one.profile) == kind.gi_profile).count();
+        return same_kind < instances;
     }
     if !gpu.mixed {
         let count = made(others().count());

@@ -1,22 +1,22 @@
 //! What `nvmlInit` begins: the list of GPUs, and the handles that name them.
 
-use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nvml_wrapper_sys::bindings::nvmlDevice_t;
 
-use crate::abi::{Answer, Code, INVALID, LOST, NOT_FOUND, UNINITIALIZED};
+use crate::abi::{Answer, Code, INVALID, LOST, NOT_FOUND, NOT_LOADED, UNINITIALIZED};
+use crate::lock::Client;
 use crate::state::{self, Gpu, Kind, Vgpu};
 
 #[derive(Debug)]
 struct Session {
     users: u32,
     gpus: Vec<String>,
-    /// Held with a shared lock while anybody uses the library.
-    client: Option<File>,
+    /// One of each GPU, while anybody uses the library.
+    clients: Vec<Client>,
 }
 
-static SESSION: Mutex<Session> = Mutex::new(Session { users: 0, gpus: Vec::new(), client: None });
+static SESSION: Mutex<Session> = Mutex::new(Session { users: 0, gpus: Vec::new(), clients: Vec::new() });
 
 /// Instances of the GPU at index N are numbered from N times this.
 const INSTANCES: u32 = 1 << 16;
@@ -29,12 +29,13 @@ fn session() -> MutexGuard<'static, Session> {
 pub(crate) fn begin() -> Answer {
     let mut session = session();
     if session.users == 0 {
-        session.gpus = state::addresses();
-        session.client = state::clients();
-        if let Some(Err(_)) = session.client.as_ref().map(File::try_lock_shared) {
-            // The driver is being taken off its GPUs.
-            return Err(Code(nvml_wrapper_sys::bindings::nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED));
+        let gpus = state::addresses();
+        if gpus.is_empty() {
+            return Err(NOT_LOADED);
         }
+        // Refused while the driver is being taken off a GPU.
+        session.clients = gpus.iter().map(|gpu| Client::of(gpu)).collect::<Option<_>>().ok_or(NOT_LOADED)?;
+        session.gpus = gpus;
     }
     session.users += 1;
     Ok(())
@@ -46,7 +47,7 @@ pub(crate) fn end() -> Answer {
     session.users = session.users.checked_sub(1).ok_or(UNINITIALIZED)?;
     if session.users == 0 {
         session.gpus.clear();
-        session.client = None;
+        session.clients.clear();
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! The simulated GPUs: `<base>/<pci address>/state` to read, `<base>/<pci address>/control` to write.
 //!
-//! `state` has one record a line: `key=value`, `type key=value …` or `vgpu key=value …`. Unknown keys and
-//! records are skipped, so that the simulation may say more. `control` takes one `key=value` a write.
+//! `state` has one record a line: `key=value`, `type key=value …`, `gi key=value …` or `vgpu key=value …`. Unknown
+//! keys and records are skipped, so that the simulation may say more. `control` takes one `key=value` a write.
 
-use std::fs::{File, OpenOptions};
+mod files;
+
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
@@ -24,8 +26,27 @@ pub struct Kind {
     pub max: u32,
     /// The GPU instance profile that carries it; `None` when it is time-sliced.
     pub gi_profile: Option<u32>,
+    /// The name of that profile, such as `3g.40gb`; empty when it is time-sliced.
+    pub gi_name: String,
+    /// Most instances of that profile on one GPU.
+    pub gis: u32,
     /// Such as `NVIDIA L40S-1B`.
     pub name: String,
+}
+
+/// A GPU instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instance {
+    /// Number within its GPU.
+    pub id: u32,
+    /// The number of its profile.
+    pub profile: u32,
+    /// Such as `3g.40gb`.
+    pub name: String,
+    /// Where it begins, in memory slices.
+    pub start: u32,
+    /// How many memory slices it has.
+    pub size: u32,
 }
 
 /// A vGPU that was created.
@@ -45,6 +66,10 @@ pub struct Vgpu {
     pub running: bool,
     /// Framebuffer in use, in MiB.
     pub fb_used_mib: u64,
+    /// The process that has it open, while it runs.
+    pub pid: Option<u32>,
+    /// The GPU instance that carries it.
+    pub gi: Option<u32>,
     /// Percent of the last sampling period: SM, memory, encoder, decoder.
     pub busy: [u32; 4],
 }
@@ -70,12 +95,16 @@ pub struct Gpu {
     pub scheduler: String,
     /// Time slice in nanoseconds; 0 means the default.
     pub time_slice_ns: u32,
+    /// Whether ECC is on, where the simulation says.
+    pub ecc: Option<bool>,
     /// VFs that are enabled.
     pub vfs: u32,
     /// VFs that it can have, where the simulation says (`total_vfs`).
     pub total_vfs: Option<u32>,
     /// What it offers.
     pub kinds: Vec<Kind>,
+    /// Its GPU instances, by number.
+    pub instances: Vec<Instance>,
     /// What exists on it.
     pub vgpus: Vec<Vgpu>,
 }
@@ -87,6 +116,10 @@ pub enum Refused {
     InUse,
     /// The value is nothing for this GPU.
     Invalid,
+    /// There is no room for it.
+    NoRoom,
+    /// Not on this GPU, or not as it is set now.
+    NotSupported,
     /// The caller may not.
     Forbidden,
     /// The GPU is no longer there.
@@ -101,16 +134,10 @@ pub fn base() -> PathBuf {
     std::env::var_os("VGPU_SIM_STATE").map_or_else(|| DEBUGFS.into(), PathBuf::from)
 }
 
-/// Opens the file that clients of the library hold a shared lock on, as they hold the driver's unbind
-/// lock; `None` where it cannot be made.
+/// Returns whether the GPUs are those of files that a test wrote, without a kernel.
 #[must_use]
-pub fn clients() -> Option<File> {
-    let path = match (std::env::var_os("VGPU_SIM_CLIENTS"), std::env::var_os("VGPU_SIM_STATE")) {
-        (Some(path), _) => PathBuf::from(path),
-        (None, Some(base)) => PathBuf::from(base).join(".clients"),
-        (None, None) => "/run/vgpu_sim.clients".into(),
-    };
-    OpenOptions::new().create(true).append(true).open(path).ok()
+pub fn is_files() -> bool {
+    std::env::var_os("VGPU_SIM_STATE").is_some()
 }
 
 /// Returns the addresses of NVIDIA's GPUs, in order.
@@ -138,6 +165,8 @@ pub fn parse(address: &str, text: &str) -> Gpu {
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("type ") {
             gpu.kinds.push(parse_kind(rest));
+        } else if let Some(rest) = line.strip_prefix("gi ") {
+            gpu.instances.push(parse_instance(rest));
         } else if let Some(rest) = line.strip_prefix("vgpu ") {
             gpu.vgpus.push(parse_vgpu(rest));
         } else if let Some((key, value)) = line.split_once('=') {
@@ -157,6 +186,7 @@ fn set(gpu: &mut Gpu, key: &str, value: &str) {
         "mig" => gpu.mig = value == "1",
         "scheduler" => value.clone_into(&mut gpu.scheduler),
         "time_slice_ns" => gpu.time_slice_ns = small(value),
+        "ecc" => gpu.ecc = Some(value == "1"),
         "vfs" => gpu.vfs = small(value),
         "total_vfs" => gpu.total_vfs = value.parse().ok(),
         _ => {}
@@ -173,10 +203,27 @@ fn parse_kind(rest: &str) -> Kind {
             "fb_mib" => kind.fb_mib = number(value),
             "max" => kind.max = small(value),
             "gi_profile" => kind.gi_profile = value.parse().ok(),
+            "gi" => value.clone_into(&mut kind.gi_name),
+            "gis" => kind.gis = small(value),
             _ => {}
         }
     }
     kind
+}
+
+fn parse_instance(rest: &str) -> Instance {
+    let mut instance = Instance::default();
+    for (key, value) in pairs(rest) {
+        match key {
+            "id" => instance.id = small(value),
+            "profile" => instance.profile = small(value),
+            "name" => value.clone_into(&mut instance.name),
+            "start" => instance.start = small(value),
+            "size" => instance.size = small(value),
+            _ => {}
+        }
+    }
+    instance
 }
 
 fn parse_vgpu(rest: &str) -> Vgpu {
@@ -190,6 +237,8 @@ fn parse_vgpu(rest: &str) -> Vgpu {
             "vm_uuid" => vgpu.vm_uuid = Some(value.to_owned()).filter(|uuid| uuid != "-"),
             "running" => vgpu.running = value == "1",
             "fb_used_mib" => vgpu.fb_used_mib = number(value),
+            "pid" => vgpu.pid = value.parse().ok(),
+            "gi" => vgpu.gi = value.parse().ok(),
             "sm" => vgpu.busy[0] = small(value),
             "mem" => vgpu.busy[1] = small(value),
             "enc" => vgpu.busy[2] = small(value),
@@ -220,13 +269,30 @@ pub fn control(address: &str, setting: &str) -> Result<(), Refused> {
     let path = base().join(address).join("control");
     let file = OpenOptions::new().append(true).open(path);
     let written = file.and_then(|mut file| file.write_all(format!("{setting}\n").as_bytes()));
+    if is_files() && written.is_ok() {
+        files::apply(&base().join(address).join("state"), setting);
+    }
     written.map_err(|error| match (error.raw_os_error(), error.kind()) {
         (Some(EBUSY), _) => Refused::InUse,
         (_, ErrorKind::InvalidInput) => Refused::Invalid,
+        (_, ErrorKind::StorageFull) => Refused::NoRoom,
+        (_, ErrorKind::Unsupported) => Refused::NotSupported,
         (_, ErrorKind::PermissionDenied) => Refused::Forbidden,
         (_, ErrorKind::NotFound) => Refused::Lost,
         _ => Refused::Failed,
     })
+}
+
+impl Vgpu {
+    /// Returns the VM that it runs in: as the simulation says, else the `-uuid` of the QEMU that has it open.
+    #[must_use]
+    pub fn vm(&self) -> Option<String> {
+        self.vm_uuid.clone().or_else(|| {
+            let arguments = std::fs::read(format!("/proc/{}/cmdline", self.pid?)).ok()?;
+            let mut words = arguments.split(|byte| *byte == 0).skip_while(|word| *word != b"-uuid");
+            String::from_utf8(words.nth(1)?.to_vec()).ok()
+        })
+    }
 }
 
 impl Gpu {
@@ -271,7 +337,8 @@ mod tests {
         let text = "board=NVIDIA L40S\npreset=l40s-vfio\nuuid=GPU-1\nframebuffer_mib=49152\nmode=mixed\nmig=0\n\
                     scheduler=equal-share\ntime_slice_ns=2000000\nvfs=32\nnew=1\n\
                     type id=1145 fb_mib=1024 max=32 gi_profile=- name=NVIDIA L40S-1B\n\
-                    type id=1414 fb_mib=18432 max=7 gi_profile=19 name=NVIDIA H200X-1-18C\n\
+                    type id=1414 fb_mib=18432 max=7 gi_profile=19 gis=7 gi=1g.18gb name=NVIDIA H200X-1-18C\n\
+                    gi id=2 profile=9 start=4 size=4 name=3g.40gb\n\
                     vgpu id=1 vf=0000:40:00.5 type=1145 placement=5 vm_uuid=- running=0 fb_used_mib=0\n";
         let gpu = parse("0000:40:00.0", text);
         assert_eq!((gpu.model(), gpu.framebuffer_mib, gpu.mixed, gpu.vfs), ("L40S", 49152, true, 32));
@@ -279,6 +346,9 @@ mod tests {
         assert_eq!(gpu.kind(1145).map(|kind| (kind.max, kind.gi_profile)), Some((32, None)));
         assert_eq!(gpu.kind(1414).and_then(|kind| kind.gi_profile), Some(19));
         assert_eq!(gpu.kinds[1].name, "NVIDIA H200X-1-18C");
+        assert_eq!((gpu.kinds[1].gis, gpu.kinds[1].gi_name.as_str()), (7, "1g.18gb"));
+        let half = Instance { id: 2, profile: 9, name: "3g.40gb".to_owned(), start: 4, size: 4 };
+        assert_eq!(gpu.instances, [half]);
         let vgpu =
             Vgpu { id: 1, vf: "0000:40:00.5".to_owned(), kind: 1145, placement: Some(5), ..Vgpu::default() };
         assert_eq!(gpu.vgpus, [vgpu]);

@@ -137,6 +137,7 @@ fn the_scheduler_is_set_while_nothing_runs() {
     gpu.set_vgpu_scheduler_state(wanted(3_000_000)).expect("is set");
     assert_eq!(control(&base, AT), "scheduler=fixed-share\ntime_slice_ns=3000000\n");
     assert!(matches!(gpu.set_vgpu_scheduler_state(wanted(31_000_000)), Err(NvmlError::InvalidArg)));
+    assert_eq!(gpu.vgpu_scheduler_state().expect("has one").scheduler_policy, 3, "what is set is so");
     put(&base, AT, &L40S.replace("mode=equal", "mode=mixed"));
     let refused = gpu.set_vgpu_scheduler_state(wanted(0));
     assert!(matches!(refused, Err(NvmlError::NotSupported)), "no fixed share with mixed sizes");
@@ -171,7 +172,7 @@ fn mixed_mode_is_refused_while_vgpus_exist() {
 fn a_session_shows_that_the_driver_is_in_use_until_it_ends() {
     let name = "a_session_shows_that_the_driver_is_in_use_until_it_ends";
     let Some(base) = alone(name, &[(AT, L40S)]) else { return };
-    let clients = std::fs::File::create(base.join(".clients")).expect("lock file");
+    let clients = std::fs::File::open(base.join(AT).join("session")).expect("is there");
     let nvml = open();
     assert!(clients.try_lock().is_err());
     nvml.shutdown().expect("ends");

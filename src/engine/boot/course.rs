@@ -29,6 +29,8 @@ pub(super) struct Course {
     working: BTreeSet<Work>,
     failures: BTreeMap<Work, Failure>,
     renewed: BTreeSet<GpuId>,
+    /// Steps that were not done in time.
+    overdue: BTreeSet<Restored>,
 }
 
 /// How things stand after a look.
@@ -61,6 +63,7 @@ impl Course {
             working: BTreeSet::new(),
             failures: BTreeMap::new(),
             renewed: BTreeSet::new(),
+            overdue: BTreeSet::new(),
         }
     }
 
@@ -79,9 +82,18 @@ impl Course {
         let steps = self.report.steps.iter().filter(there);
         let slices = steps.filter_map(|step| match &step.what {
             Restored::Slice { allocation, .. } => Some(allocation.clone()),
-            Restored::Vfs { .. } | Restored::Binding { .. } | Restored::Start { .. } => None,
+            Restored::Vfs { .. }
+            | Restored::Binding { .. }
+            | Restored::Mode { .. }
+            | Restored::Scheduler { .. }
+            | Restored::Start { .. } => None,
         });
         slices.collect()
+    }
+
+    /// Returns the steps that were not done in time: what comes after them waits no longer.
+    pub(super) fn overdue(&self) -> BTreeSet<Restored> {
+        self.overdue.clone()
     }
 
     /// Returns the GPUs whose counts and slices are due again in this boot.
@@ -93,7 +105,7 @@ impl Course {
     /// failed may work now.
     pub(super) fn renew(&mut self, gpu: GpuId) {
         self.failures.retain(|work, _| match work {
-            Work::Vfs(failed) => *failed != gpu,
+            Work::Vfs(failed) | Work::Setting(failed) => *failed != gpu,
             Work::Slice(_) => false,
         });
         self.renewed.insert(gpu);
@@ -133,8 +145,13 @@ impl Course {
     /// event of the driver may come later than a look, or be lost.
     fn renew_waiting(&mut self, plan: &[Planned]) {
         for step in plan {
-            if let (Restored::Vfs { gpu } | Restored::Slice { gpu, .. }, Verdict::Waits(_)) =
-                (&step.what, &step.verdict)
+            if let (
+                Restored::Vfs { gpu }
+                | Restored::Mode { gpu }
+                | Restored::Scheduler { gpu }
+                | Restored::Slice { gpu, .. },
+                Verdict::Waits(_),
+            ) = (&step.what, &step.verdict)
             {
                 self.renewed.insert(gpu.clone());
             }
@@ -150,9 +167,31 @@ impl Course {
         self.failures.retain(|work, _| wanted(work));
     }
 
+    /// Says that a fact did not come in time. The step goes on when it comes.
+    fn in_time(&mut self, step: &Planned, progress: Progress, now: Instant) -> Progress {
+        let waited = self.since.get(&step.what).map_or(Duration::ZERO, |since| now - *since);
+        let is_over = step.within.is_some_and(|within| waited > within);
+        match progress {
+            Progress::Waiting { waits_for } if is_over => {
+                self.overdue.insert(step.what.clone());
+                let within = step.within.unwrap_or_default().as_secs();
+                Progress::Failed { why: format!("waited {within} s in vain for {waits_for}") }
+            }
+            Progress::Failed { why } if is_over => {
+                self.overdue.insert(step.what.clone());
+                Progress::Failed { why }
+            }
+            progress => {
+                self.overdue.remove(&step.what);
+                progress
+            }
+        }
+    }
+
     fn reported(&mut self, step: Planned, now: Instant) -> BootStep {
+        let progress = self.progress(step.verdict.clone());
+        let progress = self.in_time(&step, progress, now);
         let before = self.report.steps.iter().find(|one| one.what == step.what);
-        let progress = self.progress(step.verdict);
         let settled = |progress: &Progress| matches!(progress, Progress::Done | Progress::Left { .. });
         let was_settled = before.is_some_and(|one| settled(&one.progress));
         let took_ms = match (before, settled(&progress)) {
@@ -210,7 +249,7 @@ impl Course {
         Outlook {
             under_way: steps.clone().filter(is_under_way).map(sentence).collect(),
             missing: steps.clone().filter(waits).filter(is_needed).map(sentence).collect(),
-            waits: steps.clone().any(|step| waits(&step)),
+            waits: !self.overdue.is_empty() || steps.clone().any(|step| waits(&step)),
             retry_in: due.min(),
         }
     }
@@ -276,6 +315,7 @@ mod tests {
             wanted: "3 VFs".to_owned(),
             found: "0 VFs".to_owned(),
             verdict,
+            within: Some(Duration::from_secs(120)),
         }]
     }
 
@@ -332,6 +372,21 @@ mod tests {
         assert!(course.renewed().contains(&gpu()), "not met yet");
         course.take(step(Verdict::Done), now);
         assert!(course.renewed().is_empty(), "it is met again");
+    }
+
+    #[test]
+    fn a_fact_that_does_not_come_in_time_is_a_failure_that_mends_itself() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut course = course(now);
+        course.take(step(Verdict::Waits("a driver".to_owned())), at(1));
+        course.take(step(Verdict::Waits("a driver".to_owned())), at(121));
+        let why = "waited 120 s in vain for a driver".to_owned();
+        assert_eq!(course.report(at(121)).steps[0].progress, Progress::Failed { why });
+        assert!(course.outlook(at(121)).waits, "it is still looked for");
+        assert!(course.overdue().contains(&Restored::Vfs { gpu: gpu() }));
+        assert_eq!(course.take(step(Verdict::Do(work())), at(130)), [work()], "it goes on when it comes");
+        assert!(course.overdue().is_empty());
     }
 
     #[test]

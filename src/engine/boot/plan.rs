@@ -6,11 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Duration;
+
+use super::road::{self, Ground, Stage};
 use crate::engine::guaranteed::{is_guaranteed, place_of};
-use crate::ledger::{Book, VfWish};
+use crate::ledger::{Book, SettingWish, VfWish};
 use crate::model::{
-    Allocation, AllocationId, BootId, Device, DomainRef, Gpu, GpuId, HookDevice, HostSnapshot, MdevTypeId,
-    PciAddress, Restored, Settled, Sriov, Vf,
+    Allocation, AllocationId, BootId, Device, DomainRef, Gpu, GpuId, GpuState, HookDevice, HostSnapshot,
+    MdevTypeId, PciAddress, Restored, Settled, Sriov, Vf,
 };
 use crate::profile::{self, Bounds, Fit, SavedImage};
 
@@ -41,6 +44,10 @@ pub(super) struct Facts<'a> {
     /// Slices that were there at an earlier look of this boot.
     pub(super) seen: &'a BTreeSet<AllocationId>,
     pub(super) starting: &'a [Starting],
+    /// What NVIDIA's library says of the GPUs that have a setting, or why it says nothing.
+    pub(super) nvml: &'a BTreeMap<GpuId, Result<GpuState, String>>,
+    /// Steps whose time is up: what comes after them no longer waits.
+    pub(super) overdue: &'a BTreeSet<Restored>,
 }
 
 /// Something that can be done now.
@@ -48,6 +55,8 @@ pub(super) struct Facts<'a> {
 pub(super) enum Work {
     /// Set the remembered number of VFs and bind them.
     Vfs(GpuId),
+    /// Set a GPU as it is remembered.
+    Setting(GpuId),
     /// Make the slice of a guaranteed allocation.
     Slice(AllocationId),
 }
@@ -73,21 +82,39 @@ pub(super) struct Planned {
     pub(super) wanted: String,
     pub(super) found: String,
     pub(super) verdict: Verdict,
+    /// How long it may wait for a fact; `None`: as long as it takes.
+    pub(super) within: Option<Duration>,
 }
 
 /// Judges everything that should be there.
 pub(super) fn plan(facts: &Facts<'_>) -> Vec<Planned> {
     let mut steps: Vec<Planned> = facts.book.wishes.values().flat_map(|wish| vfs(wish, facts)).collect();
+    steps.extend(facts.book.settings.values().flat_map(|wish| setting(wish, facts)));
+    let unset: BTreeMap<&GpuId, String> = steps.iter().filter_map(|step| unset(step, facts)).collect();
     let to_come = steps.iter().any(|step| matches!(step.verdict, Verdict::Do(_) | Verdict::Waits(_)));
     let guaranteed = facts.book.allocations.values().filter(|one| is_guaranteed(one));
-    steps.extend(guaranteed.filter_map(|one| Some(slice(one, &place_of(facts.book, one)?, facts, to_come))));
+    let slices = guaranteed.filter_map(|one| {
+        let mut slice = slice(one, &place_of(facts.book, one)?, facts, to_come);
+        // How a GPU is set is not changed once a slice is on it.
+        if let (Verdict::Do(_), Some(first)) =
+            (&slice.verdict, slice.what.gpu().and_then(|gpu| unset.get(gpu)))
+        {
+            slice.verdict = Verdict::Waits(first.clone());
+        }
+        Some(slice)
+    });
+    let slices: Vec<Planned> = slices.collect();
+    steps.extend(slices);
     steps.extend(facts.starting.iter().filter_map(|starting| start(starting, facts, to_come)));
     steps
 }
 
 /// Returns whether a plan has any step that is not just a wish of this boot that is met.
 pub(super) fn is_empty(book: &Book, starting: &[Starting]) -> bool {
-    book.wishes.is_empty() && starting.is_empty() && !book.allocations.values().any(is_guaranteed)
+    book.wishes.is_empty()
+        && book.settings.is_empty()
+        && starting.is_empty()
+        && !book.allocations.values().any(is_guaranteed)
 }
 
 // VFs ---------------------------------------------------------------------------------------------
@@ -98,8 +125,11 @@ fn vfs(wish: &VfWish, facts: &Facts<'_>) -> [Planned; 2] {
     let sriov = gpu.and_then(|gpu| gpu.sriov.as_ref());
     let place = gpu.map_or_else(|| wish.gpu.to_string(), |gpu| gpu.name.to_string());
     let (made, bound) = judge(wish, gpu, facts);
-    let on_vfio = sriov.map_or(0, |sriov| sriov.vfs.iter().filter(|vf| is_bound(vf)).count());
+    let bound_of =
+        |gpu: &Gpu| gpu.sriov.iter().flat_map(|sriov| &sriov.vfs).filter(|vf| gpu.has_bound(vf)).count();
+    let on_driver = gpu.map_or(0, bound_of);
     let found = sriov.map_or_else(|| "nothing".to_owned(), |sriov| count_of(sriov.enabled));
+    let road = if gpu.is_some_and(Gpu::is_on_nvidia) { "driver nvidia" } else { "VFIO" };
     [
         Planned {
             what: Restored::Vfs { gpu: wish.gpu.clone() },
@@ -107,15 +137,21 @@ fn vfs(wish: &VfWish, facts: &Facts<'_>) -> [Planned; 2] {
             wanted: count_of(wish.count),
             found,
             verdict: made,
+            within: within(gpu, Stage::Vfs),
         },
         Planned {
             what: Restored::Binding { gpu: wish.gpu.clone() },
             place,
-            wanted: format!("{} on VFIO", count_of(wish.count)),
-            found: format!("{on_vfio} on VFIO"),
+            wanted: format!("{} on {road}", count_of(wish.count)),
+            found: format!("{on_driver} on {road}"),
             verdict: bound,
+            within: within(gpu, Stage::Binding),
         },
     ]
+}
+
+fn within(gpu: Option<&Gpu>, stage: Stage) -> Option<Duration> {
+    road::leg_of(gpu, stage).map(|leg| leg.within)
 }
 
 fn count_of(count: u32) -> String {
@@ -131,7 +167,7 @@ fn judge(wish: &VfWish, gpu: Option<&Gpu>, facts: &Facts<'_>) -> (Verdict, Verdi
     let work = || Verdict::Do(Work::Vfs(wish.gpu.clone()));
     let is_new = wish.boot_id != *facts.boot_id;
     let due = is_new || facts.renewed.contains(&wish.gpu);
-    let unbound = sriov.vfs.iter().find(|vf| !is_bound(vf));
+    let unbound = sriov.vfs.iter().find(|vf| !gpu.has_bound(vf));
     match (sriov.enabled == wish.count, unbound) {
         // Nothing to write, but this boot has not yet taken the wish for its own.
         (true, None) if is_new => both(work()),
@@ -149,11 +185,6 @@ fn judge(wish: &VfWish, gpu: Option<&Gpu>, facts: &Facts<'_>) -> (Verdict, Verdi
     }
 }
 
-/// Kernels before 6.0 have no `vfio-dev` to tell by.
-fn is_bound(vf: &Vf) -> bool {
-    vf.vfio || vf.driver.as_deref().is_some_and(|driver| driver.contains("vfio"))
-}
-
 /// Says that a PF has VFs that are not of our making.
 pub(in crate::engine) fn others(enabled: u32) -> String {
     format!("it has {enabled} VFs already, made by somebody else")
@@ -166,12 +197,12 @@ fn ready_pf<'a>(
     facts: &Facts<'_>,
 ) -> Result<(&'a Gpu, &'a Sriov), Verdict> {
     let gpu = gpu.ok_or_else(|| absent(wanted, facts))?;
-    if gpu.driver.is_none() {
-        return Err(Verdict::Waits(format!("a driver on {}", gpu.name)));
+    let ground = Ground { gpu, vf: None, nvml: None };
+    let missing = road::leg_of(Some(gpu), Stage::Vfs).and_then(|leg| leg.missing(&ground));
+    match (missing, &gpu.sriov) {
+        (None, Some(sriov)) => Ok((gpu, sriov)),
+        (missing, _) => Err(Verdict::Waits(missing.unwrap_or_default())),
     }
-    let sriov = gpu.sriov.as_ref().filter(|sriov| sriov.total > 0);
-    let missing = || Verdict::Waits(format!("sriov_totalvfs on {}: {}", gpu.name, gpu.backend_reason));
-    sriov.map(|sriov| (gpu, sriov)).ok_or_else(missing)
 }
 
 /// Says why a GPU is not on the host as its identity has it: its slot is empty, or another card sits there.
@@ -185,6 +216,77 @@ fn absent(wanted: &GpuId, facts: &Facts<'_>) -> Verdict {
             "another card is in its place: {other}; nothing is done to that one until it is asked for"
         )),
     }
+}
+
+// How GPUs are set -------------------------------------------------------------------------------
+
+/// The steps of a remembered setting, in the order of the GPU's road.
+fn setting(wish: &SettingWish, facts: &Facts<'_>) -> Vec<Planned> {
+    let gpu = facts.snapshot.gpus.iter().find(|gpu| gpu.id == wish.gpu);
+    let place = gpu.map_or_else(|| wish.gpu.to_string(), |gpu| gpu.name.to_string());
+    let nvml = facts.nvml.get(&wish.gpu);
+    let state = nvml.and_then(|said| said.as_ref().ok());
+    let id = || wish.gpu.clone();
+    let asked = road::NVIDIA.iter().filter_map(|leg| match leg.stage {
+        Stage::Mode => {
+            let mode = wish.setting.mode?;
+            let found = state.and_then(|state| state.size_mode);
+            let text = found.map_or_else(|| "not known".to_owned(), |mode| format!("{mode}-size mode"));
+            Some((leg, Restored::Mode { gpu: id() }, format!("{mode}-size mode"), text, found == Some(mode)))
+        }
+        Stage::Scheduler => {
+            wish.setting.scheduler?;
+            let found = state.and_then(|state| state.scheduler.as_ref());
+            let text = found.and_then(|found| found.policy).map_or("not known", |policy| policy.name());
+            let so = found.is_some_and(|found| wish.setting.is_scheduled_by(found));
+            Some((leg, Restored::Scheduler { gpu: id() }, wish.setting.scheduler_text(), text.to_owned(), so))
+        }
+        Stage::Vfs | Stage::Binding | Stage::Slices => None,
+    });
+    asked
+        .map(|(leg, what, wanted, found, so)| {
+            let verdict = match gpu {
+                None => absent(&wish.gpu, facts),
+                Some(gpu) => {
+                    set_verdict(wish, so, leg.missing(&Ground { gpu, vf: None, nvml }), state, facts)
+                }
+            };
+            Planned { what, place: place.clone(), wanted, found, verdict, within: Some(leg.within) }
+        })
+        .collect()
+}
+
+fn set_verdict(
+    wish: &SettingWish,
+    so: bool,
+    missing: Option<String>,
+    state: Option<&GpuState>,
+    facts: &Facts<'_>,
+) -> Verdict {
+    let is_new = wish.boot_id.as_ref() != Some(facts.boot_id);
+    let no_vfs = facts.book.wishes.get(&wish.gpu).is_some_and(|wish| wish.count == 0);
+    match missing {
+        _ if so && !is_new => Verdict::Done,
+        // Nothing to change, but this boot has not yet taken the wish for its own.
+        _ if so => Verdict::Do(Work::Setting(wish.gpu.clone())),
+        _ if state.is_some_and(|state| state.mig.is_some_and(|mig| mig.on)) => {
+            Verdict::Left("the GPU is in MIG mode, where vGPUs are not time-sliced".to_owned())
+        }
+        _ if no_vfs => Verdict::Left("no VFs are wanted on it".to_owned()),
+        Some(missing) => Verdict::Waits(missing),
+        None if is_new || facts.renewed.contains(&wish.gpu) => Verdict::Do(Work::Setting(wish.gpu.clone())),
+        None => Verdict::Left("it was set otherwise by hand in this boot".to_owned()),
+    }
+}
+
+/// Returns the GPU of a setting that is still to come, and what slices on it wait for.
+fn unset<'a>(step: &'a Planned, facts: &Facts<'_>) -> Option<(&'a GpuId, String)> {
+    let (Restored::Mode { gpu } | Restored::Scheduler { gpu }) = &step.what else {
+        return None;
+    };
+    let open =
+        matches!(step.verdict, Verdict::Do(_) | Verdict::Waits(_)) && !facts.overdue.contains(&step.what);
+    open.then(|| (gpu, format!("{} on {}", step.wanted, step.place)))
 }
 
 // Guaranteed slices -------------------------------------------------------------------------------
@@ -206,6 +308,7 @@ fn slice(allocation: &Allocation, settled: &Settled, facts: &Facts<'_>, vfs_to_c
         wanted: format!("{kind} of domain {}", allocation.domain.name),
         found,
         verdict,
+        within: within(gpu, Stage::Slices),
     }
 }
 
@@ -262,7 +365,7 @@ fn vf(
     facts: &Facts<'_>,
     to_come: bool,
 ) -> (String, Verdict) {
-    let Some((pf, vf)) = facts.snapshot.vf(address) else {
+    let Some((pf, vf)) = facts.snapshot.function(address) else {
         let verdict = match gpu {
             None => absent(&settled.gpu, facts),
             Some(_) => no_vf(address, to_come),
@@ -304,8 +407,11 @@ fn vgpu(
         };
     }
     let found = format!("VF {address} without a type");
+    let ground = Ground { gpu: pf, vf: Some(vf), nvml: None };
+    let missing = road::leg_of(Some(pf), Stage::Slices).and_then(|leg| leg.missing(&ground));
     let verdict = match &vf.vgpu {
-        None => Verdict::Waits(format!("vGPU types on VF {address}: {}", pf.backend_reason)),
+        _ if missing.is_some() => Verdict::Waits(missing.unwrap_or_default()),
+        None => Verdict::Waits(format!("vGPU types on VF {address}")),
         Some(_)
             if (recorded || facts.seen.contains(&allocation.id)) && !facts.renewed.contains(&settled.gpu) =>
         {
@@ -351,6 +457,7 @@ fn start(starting: &Starting, facts: &Facts<'_>, to_come: bool) -> Option<Planne
         wanted: format!("a place for {}", slices(ours.len())),
         found: slices(ours.len() - missing.len()),
         verdict,
+        within: None,
     })
 }
 
@@ -370,7 +477,9 @@ fn promised<'a>(starting: &Starting, device: &HookDevice, facts: &Facts<'a>) -> 
 /// What keeps one slice of an autostart domain from being made when libvirt asks for it.
 fn unmet(allocation: &Allocation, facts: &Facts<'_>, to_come: bool) -> Option<Verdict> {
     let uuid = match allocation.device {
-        Device::Vf(address) => return facts.snapshot.vf(address).is_none().then(|| no_vf(address, to_come)),
+        Device::Vf(address) => {
+            return facts.snapshot.function(address).is_none().then(|| no_vf(address, to_come));
+        }
         Device::Mdev(uuid) => uuid,
     };
     if facts.snapshot.mdev(uuid).is_some() {

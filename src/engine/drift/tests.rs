@@ -13,6 +13,7 @@ const WEB2: &str = "11111111-1111-4111-8111-111111111112";
 
 fn allocation(device: Device) -> Allocation {
     Allocation {
+        companions: Vec::new(),
         id: AllocationId::from_bits(1),
         domain: DomainRef { uuid: WEB1.parse().expect("uuid"), name: "web1".to_owned() },
         profile: "small".parse().expect("name"),
@@ -34,6 +35,7 @@ fn boot() -> BootId {
 fn with_slice(number: u32) -> Book {
     let one = allocation(Device::Mdev(uuid(number)));
     let record = Realized {
+        before: Vec::new(),
         allocation: one.id.clone(),
         device: one.device,
         gpu: "virtual:a".parse().expect("id"),

@@ -9,6 +9,7 @@ const NOW: i64 = 1000;
 
 fn allocation(state: AllocationState, until: Option<i64>) -> Allocation {
     Allocation {
+        companions: Vec::new(),
         id: AllocationId::from_bits(1),
         domain: DomainRef { uuid: DOMAIN.parse().expect("uuid"), name: "web1".to_owned() },
         profile: "small".parse().expect("name"),
@@ -27,6 +28,7 @@ fn book(allocation: Allocation, run: Option<u64>) -> Book {
     let mut book = Book::default();
     if let Some(run) = run {
         let record = Realized {
+            before: Vec::new(),
             allocation: allocation.id.clone(),
             device: allocation.device,
             gpu: "virtual:mtty".parse().expect("id"),

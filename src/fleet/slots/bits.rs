@@ -21,6 +21,11 @@ impl Bits {
         }
     }
 
+    /// Returns the bytes it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.levels.iter().map(|level| level.capacity() * size_of::<u64>()).sum()
+    }
+
     /// Puts a number in or takes it out.
     pub fn set(&mut self, number: usize, member: bool) {
         let mut at = number;

@@ -55,7 +55,7 @@ pub struct Fleet {
     patterns: Patterns,
     gpus: Vec<Gpu>,
     slices: Slices,
-    /// The numbers of the idle patterns, by kind.
+    /// The numbers of the idle patterns, by kind: the first ones.
     idle: Vec<u32>,
     /// None in a small fleet.
     index: Option<Index>,
@@ -70,11 +70,10 @@ impl Fleet {
     /// Creates an idle fleet; `gpus` names the kind of each.
     #[must_use]
     pub fn new(catalog: &Catalog, policy: Policy, gpus: &[u16]) -> Self {
-        let mut patterns = Patterns::new(catalog);
-        let kinds = (0..).take(catalog.kinds.len());
-        let idle: Vec<u32> = kinds.map(|kind| patterns.number(catalog, Pattern::idle(kind))).collect();
         let mut rules = vec![policy.rule];
         rules.extend(policy.urgent.filter(|urgent| *urgent != policy.rule));
+        let patterns = Patterns::new(catalog, &rules, gpus.len());
+        let idle: Vec<u32> = (0..).take(catalog.kinds.len()).collect();
         let sizes = catalog.sizes.len();
         let in_order = rules.iter().any(|rule| !rule.by_pattern());
         let bits = if in_order { vec![Bits::new(gpus.len()); sizes] } else { Vec::new() };
@@ -186,6 +185,15 @@ impl Fleet {
         self.patterns.rows.len()
     }
 
+    /// Returns the bytes held: for the GPUs and their index, for the slices, and for the table of what was
+    /// worked out for patterns, which all GPUs share.
+    #[must_use]
+    pub fn bytes(&self) -> [usize; 3] {
+        let index = self.index.as_ref().map_or(0, Index::bytes);
+        let gpus = self.gpus.capacity() * size_of::<Gpu>() + index;
+        [gpus, self.slices.bytes(), self.patterns.bytes()]
+    }
+
     /// Chooses a place; `None` when no GPU has one. The state stays as it is, except for where
     /// `round-robin` and `random` go on.
     pub fn choose(&mut self, request: impl Into<Request>) -> Option<Choice> {
@@ -195,19 +203,19 @@ impl Fleet {
             return self.in_order(rule, request.size);
         }
         let ask = (rule, request.size);
+        let used = self.best_used(ask);
         let lock = match &self.policy.modes {
-            ModePlan::Mixed => return self.best(ask, &[Way::Mixed, Way::Equal]),
-            ModePlan::Equal => return self.best(ask, &[Way::Equal, Way::Mixed]),
+            ModePlan::Mixed => return self.best(used, ask, &[Way::Mixed, Way::Equal]),
+            ModePlan::Equal => return self.best(used, ask, &[Way::Equal, Way::Mixed]),
             ModePlan::PerGpu(above) => above.get(usize::from(request.size)).copied().unwrap_or(u32::MAX),
         };
-        let used = self.best_used(ask);
         if used.is_some_and(|(entry, _)| entry.tier == 0) {
             return used.and_then(|used| self.choice(used, ask, Way::Mixed));
         }
         let alone = (self.idle_gpus() > lock).then(|| self.best_idle(ask, Way::Equal)).flatten();
         match alone {
             Some(alone) => self.choice(alone, ask, Way::Equal),
-            None => self.best(ask, &[Way::Mixed, Way::Equal]),
+            None => self.best(used, ask, &[Way::Mixed, Way::Equal]),
         }
     }
 
@@ -321,9 +329,10 @@ impl Fleet {
         Some(Entry { tier, score: best.score, free: row.free, busy: row.pattern.busy, pattern: number })
     }
 
-    /// Returns the best GPU of all, idle or not; an idle one is used in the first of `ways` that it has.
-    fn best(&mut self, ask: (Rule, u8), ways: &[Way]) -> Option<Choice> {
-        let used = self.best_used(ask).map(|used| (used, Way::Mixed));
+    /// Returns the better of the best GPU that holds something and the best idle one, which is used in the first
+    /// of `ways` that it has.
+    fn best(&mut self, used: Option<(Entry, u32)>, ask: (Rule, u8), ways: &[Way]) -> Option<Choice> {
+        let used = used.map(|used| (used, Way::Mixed));
         let idle = ways.iter().find_map(|way| self.best_idle(ask, *way).map(|idle| (idle, *way)));
         let (best, way) = used.into_iter().chain(idle).min_by_key(|(best, _)| *best)?;
         self.choice(best, ask, way)

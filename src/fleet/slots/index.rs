@@ -49,6 +49,15 @@ impl Index {
         Self { order: vec![BTreeSet::new(); sets], fits, buckets: Vec::new() }
     }
 
+    /// Returns the bytes it holds; nodes of the ordered sets are counted as half full.
+    pub(super) fn bytes(&self) -> usize {
+        let order: usize = self.order.iter().map(|set| 2 * set.len() * size_of::<Entry>()).sum();
+        let members: usize =
+            self.buckets.iter().map(|bucket| bucket.heap.capacity() * size_of::<u32>()).sum();
+        let fits: usize = self.fits.iter().map(Bits::bytes).sum();
+        order + members + fits + self.buckets.capacity() * size_of::<Bucket>()
+    }
+
     /// Puts a GPU into the bucket of a pattern, which holds `count` GPUs then.
     pub(super) fn enter(&mut self, gpu: u32, pattern: u32, count: u32, is_in: impl Fn(u32) -> bool) {
         let at = pattern as usize;

@@ -49,22 +49,41 @@ pub(super) struct Best {
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) pattern: Pattern,
-    /// Idle slots.
-    pub(super) free: u8,
     /// Fragmentation.
     pub(super) f: i64,
     /// How many GPUs are in it.
     pub(super) count: u32,
-    /// Outer `None`: not worked out yet.
-    best: Vec<Option<Option<Best>>>,
+    /// Idle slots.
+    pub(super) free: u8,
 }
 
-/// All patterns met so far.
-#[derive(Clone, Debug, Default)]
+/// The best place as it is kept: score and id, or that there is none.
+#[derive(Clone, Copy, Debug)]
+enum Cell {
+    Unknown,
+    NoPlace,
+    At(u8, i64),
+}
+
+/// Patterns that nothing is in are kept up to this number beside twice as many as there are GPUs.
+const SPARE: usize = 4_096;
+
+/// The patterns met so far, the idle ones first. Beyond a limit those that no GPU is in are forgotten.
+#[derive(Clone, Debug)]
 pub(super) struct Patterns {
     pub(super) rows: Vec<Row>,
+    /// By row, rule and size.
+    cells: Vec<Cell>,
+    /// The same for idle GPUs that are taken into use for one size.
+    alone: Vec<Cell>,
     numbers: HashMap<Pattern, u32, BuildHasherDefault<Mixer>>,
     counts: Vec<bool>,
+    rules: Vec<Rule>,
+    /// Cells of a row.
+    width: usize,
+    /// The number of rows at which some are forgotten, and where the search for them goes on.
+    limit: usize,
+    hand: usize,
 }
 
 /// A hash of a few words: multiply and rotate (as rustc's own tables do).
@@ -159,11 +178,36 @@ impl Pattern {
 }
 
 impl Patterns {
-    pub(super) fn new(catalog: &Catalog) -> Self {
-        Self { counts: catalog.kinds.iter().map(|kind| kind.counts()).collect(), ..Self::default() }
+    /// Creates the patterns of a fleet of so many GPUs; places are kept for these rules.
+    pub(super) fn new(catalog: &Catalog, rules: &[Rule], gpus: usize) -> Self {
+        let idle = catalog.kinds.len();
+        let width = rules.len() * catalog.sizes.len();
+        let mut patterns = Self {
+            rows: Vec::new(),
+            cells: Vec::new(),
+            alone: vec![Cell::Unknown; idle * width],
+            numbers: HashMap::default(),
+            counts: catalog.kinds.iter().map(|kind| kind.counts()).collect(),
+            rules: rules.to_vec(),
+            width,
+            limit: 2 * gpus + SPARE,
+            hand: idle,
+        };
+        for kind in (0..).take(idle) {
+            patterns.number(catalog, Pattern::idle(kind));
+        }
+        patterns
     }
 
-    /// Returns the number of a pattern.
+    /// Returns the bytes it holds.
+    pub(super) fn bytes(&self) -> usize {
+        // A table of the standard library is at most 7/8 full and has a byte beside each entry.
+        let numbers = self.numbers.capacity() * 8 / 7 * (size_of::<(Pattern, u32)>() + 1);
+        let cells = (self.cells.capacity() + self.alone.capacity()) * size_of::<Cell>();
+        cells + numbers + self.rows.capacity() * size_of::<Row>()
+    }
+
+    /// Returns the number of a pattern, which stays its own as long as a GPU is in it.
     pub(super) fn number(&mut self, catalog: &Catalog, pattern: Pattern) -> u32 {
         if let Some(number) = self.numbers.get(&pattern) {
             return *number;
@@ -171,10 +215,36 @@ impl Patterns {
         let kind = &catalog.kinds[usize::from(pattern.kind)];
         let busy = u8::try_from(pattern.busy.count_ones()).unwrap_or(kind.slots);
         let f = pattern.fragmentation(catalog);
-        self.rows.push(Row { pattern, free: kind.slots - busy, f, count: 0, best: Vec::new() });
-        let number = u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX);
+        let row = Row { pattern, f, count: 0, free: kind.slots - busy };
+        let at = self.room();
+        if at == self.rows.len() {
+            self.rows.push(row);
+            self.cells.resize(self.cells.len() + self.width, Cell::Unknown);
+        } else {
+            self.numbers.remove(&self.rows[at].pattern);
+            self.rows[at] = row;
+            self.cells[at * self.width..(at + 1) * self.width].fill(Cell::Unknown);
+        }
+        let number = u32::try_from(at).unwrap_or(u32::MAX);
         self.numbers.insert(pattern, number);
         number
+    }
+
+    /// Returns where a new row goes: to the end, or in place of one that nothing is in.
+    fn room(&mut self) -> usize {
+        let end = self.rows.len();
+        if end < self.limit {
+            return end;
+        }
+        let idle = self.counts.len();
+        // At most one row for each GPU is in use, which leaves more than half of them.
+        for _ in 0..end {
+            self.hand = if self.hand + 1 < end { self.hand + 1 } else { idle };
+            if self.rows[self.hand].count == 0 {
+                return self.hand;
+            }
+        }
+        end
     }
 
     /// Returns the pattern with a place taken.
@@ -192,21 +262,29 @@ impl Patterns {
         if busy == 0 { Pattern::idle(from.kind) } else { Pattern { busy, units, ..from } }
     }
 
-    /// Returns the best place of a size in a pattern under a rule, worked out once.
+    /// Returns the best place of a size in a pattern under a rule; for the fleet's rules worked out once.
     pub(super) fn best(&mut self, catalog: &Catalog, number: u32, ask: (Rule, u8, Way)) -> Option<Best> {
         let (rule, size, way) = ask;
-        let sizes = catalog.sizes.len();
-        let at = ((rule as usize) * sizes + usize::from(size)) * 2 + way as usize;
-        let row = &mut self.rows[number as usize];
-        if row.best.is_empty() {
-            row.best.resize(8 * sizes * 2, None);
+        let mode = self.rows[number as usize].pattern.mode;
+        let Some(of_rule) = self.rules.iter().position(|known| *known == rule) else {
+            return self.work_out(catalog, number, ask);
+        };
+        let at = number as usize * self.width + of_rule * catalog.sizes.len() + usize::from(size);
+        let cells = if mode == Mode::Idle && way == Way::Equal { &self.alone } else { &self.cells };
+        match cells[at] {
+            Cell::At(id, score) => {
+                let mode = self.rows[number as usize].pattern.mode_for(size, way);
+                Some(Best { score, id, mode })
+            }
+            Cell::NoPlace => None,
+            Cell::Unknown => {
+                let best = self.work_out(catalog, number, ask);
+                let cells =
+                    if mode == Mode::Idle && way == Way::Equal { &mut self.alone } else { &mut self.cells };
+                cells[at] = best.map_or(Cell::NoPlace, |best| Cell::At(best.id, best.score));
+                best
+            }
         }
-        if let Some(known) = row.best[at] {
-            return known;
-        }
-        let best = self.work_out(catalog, number, ask);
-        self.rows[number as usize].best[at] = Some(best);
-        best
     }
 
     fn work_out(&self, catalog: &Catalog, number: u32, (rule, size, way): (Rule, u8, Way)) -> Option<Best> {

@@ -64,6 +64,11 @@ impl Slices {
         Some(slice)
     }
 
+    /// Returns the bytes it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.all.capacity() * size_of::<Slice>() + self.free.capacity() * size_of::<SliceId>()
+    }
+
     /// Returns a live slice.
     pub(super) fn get(&self, id: SliceId) -> Option<Slice> {
         self.all.get(id as usize).copied().filter(|slice| slice.live)

@@ -40,7 +40,8 @@ impl Sim {
                 );
                 parent.mdevs.retain(|mdev| !goes(mdev));
             }
-            for vf in gpu.sriov.iter_mut().flat_map(|sriov| &mut sriov.vfs) {
+            let whole = gpu.whole.iter_mut().map(|whole| &mut whole.function);
+            for vf in gpu.sriov.iter_mut().flat_map(|sriov| &mut sriov.vfs).chain(whole) {
                 if gone.contains(&Device::Vf(vf.address)) {
                     vf.holders.clear();
                 }

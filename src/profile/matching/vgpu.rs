@@ -11,7 +11,7 @@ pub(super) fn vgpu_match<'a>(gpu: &'a Gpu, profile: &Profile) -> Match<'a> {
         }
         Wish::Type(name) => named_type(gpu, name),
         Wish::Framebuffer(least) => smallest_type(gpu, *least),
-        Wish::Vf(_) => Err("gives vGPU types on its VFs, not bare VFs".to_owned()),
+        Wish::Vf(_) | Wish::Gpu(_) => Err("gives vGPU types on its VFs, not bare VFs".to_owned()),
     };
     let fit = fit.map(|vgpu_type| Fit::Vgpu { vgpu_type, vfs: vfs_of(gpu) });
     Match { gpu, parent: &gpu.name, mdev_parent: None, fit }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::fleet::shares::learn::{Effort, Lesson, Outcome, learn};
 use crate::fleet::shares::{Class, Demand, Fragments, Kind, Placer, Policy, Random, Values};
+use crate::simulate::clock::Nanoseconds;
 use crate::simulate::openb::trace::{Trace, count};
 
 /// The percentages of arrived demand that are reported.
@@ -45,17 +46,6 @@ pub struct Statistic {
     pub spread: f64,
 }
 
-/// Nanoseconds of a decision, its commit included.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Nanoseconds {
-    /// The median.
-    pub p50: u64,
-    /// 99 of 100 take no longer.
-    pub p99: u64,
-    /// The longest.
-    pub max: u64,
-}
-
 /// What a policy came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct PolicyResult {
@@ -73,7 +63,7 @@ pub struct PolicyResult {
     pub refused_percent: BTreeMap<&'static str, f64>,
     /// Tasks moved, mean of the runs.
     pub moves: f64,
-    /// Time of a decision.
+    /// Time of a decision, its commit included.
     pub ns_per_decision: Nanoseconds,
 }
 
@@ -270,9 +260,7 @@ fn result(policy: Policy, seeds: u64, runs: &[Run]) -> PolicyResult {
         let (refused, all) = sums.fold((0.0, 0.0), |sum, class| (sum.0 + class.0, sum.1 + class.1));
         (class.name(), round(100.0 * refused / f64::max(all, 1.0)))
     };
-    let mut times: Vec<u64> = runs.iter().flat_map(|run| run.nanoseconds.iter().copied()).collect();
-    times.sort_unstable();
-    let time = |part: usize| times.get(times.len() * part / 100).or(times.last()).copied().unwrap_or(0);
+    let times = runs.iter().flat_map(|run| run.nanoseconds.iter().copied()).collect();
     PolicyResult {
         policy: policy.to_string(),
         seeds,
@@ -281,6 +269,6 @@ fn result(policy: Policy, seeds: u64, runs: &[Run]) -> PolicyResult {
         refused_tasks: mean(&|run| f64::from(run.refused)),
         refused_percent: Class::ALL.into_iter().map(refused).collect(),
         moves: mean(&|run| f64::from(run.moves)),
-        ns_per_decision: Nanoseconds { p50: time(50), p99: time(99), max: time(100) },
+        ns_per_decision: Nanoseconds::of(times),
     }
 }

@@ -166,7 +166,7 @@ impl Kernel {
     pub(super) fn finish_remove(&mut self, uuid: &str) {
         let Some(mdev) = self.mdevs.remove(uuid) else { return };
         if let Some(dir) = self.parents.get(&mdev.parent).map(|parent| format!("{}/{uuid}", parent.dir)) {
-            self.remove_vfio(&dir, mdev.group, mdev.vfio);
+            self.remove_vfio(&dir, mdev.group, mdev.vfio, false);
             self.tree.remove(&dir);
         }
         self.remove_group(mdev.group);

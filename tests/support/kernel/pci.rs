@@ -34,9 +34,13 @@ impl Kernel {
             self.tree.file(&format!("{dir}/max_link_speed"), 0o444, format!("{max_speed}\n"));
             self.tree.file(&format!("{dir}/max_link_width"), 0o444, format!("{max_width}\n"));
         }
+        for (name, content) in &spec.attributes {
+            self.tree.file(&format!("{dir}/{name}"), 0o444, *content);
+        }
         if let Some(sriov) = &spec.sriov {
             self.tree.file(&format!("{dir}/sriov_totalvfs"), 0o444, format!("{}\n", sriov.total));
             self.tree.file(&format!("{dir}/sriov_numvfs"), 0o644, "0\n");
+            self.tree.file(&format!("{dir}/vendor_numvfs"), 0o200, "");
             self.tree.file(&format!("{dir}/sriov_drivers_autoprobe"), 0o644, "1\n");
             self.tree.file(&format!("{dir}/sriov_vf_device"), 0o444, format!("{:x}\n", sriov.vf_device));
             self.tree.file(&format!("{dir}/sriov_offset"), 0o444, format!("{}\n", sriov.offset));
@@ -74,7 +78,11 @@ impl Kernel {
         }
         self.tree.file(&format!("{dir}/driver_override"), 0o644, "(null)\n");
         self.tree.link(&format!("sys/bus/pci/devices/{address}"), dir);
-        let group = self.add_group(dir, &address);
+        let shared = spec.group_of.as_ref().filter(|_| pf.is_none());
+        let group = match shared.and_then(|other| self.functions.get(other)).map(|other| other.group) {
+            Some(group) => self.join_group(group, dir, &address),
+            None => self.add_group(dir, &address),
+        };
         let sriov = spec.sriov.as_ref();
         let (host_driver, net) = match pf {
             Some(pf) => {
@@ -107,7 +115,7 @@ impl Kernel {
     // SR-IOV -------------------------------------------------------------------------------------
 
     /// Writes `sriov_numvfs` of the PF in `dir` (sriov_numvfs_store).
-    pub(super) fn set_vfs(&mut self, dir: &str, value: &str) -> Effect {
+    pub(super) fn set_vfs(&mut self, dir: &str, value: &str, by_vendor: bool) -> Effect {
         let pf = dir.rsplit('/').next().unwrap_or_default().to_owned();
         match self.check_vfs(&pf, value) {
             Err(errno) => Effect::Done(Err(errno)),
@@ -115,7 +123,7 @@ impl Kernel {
                 let path = format!("{dir}/sriov_numvfs");
                 self.sleep(Wait::Locked(pf), Then::Write { path, value: value.to_owned() })
             }
-            Ok(count) => match self.change_vfs(&pf, count) {
+            Ok(count) => match self.change_vfs(&pf, count, by_vendor) {
                 Err(errno) => Effect::Done(Err(errno)),
                 Ok(None) => Effect::Done(Ok(())),
                 Ok(Some(0)) => self.remove_vfs(&pf, false),
@@ -136,13 +144,13 @@ impl Kernel {
     }
 
     /// The count to bring about; `None` when it is so already.
-    fn change_vfs(&self, pf: &str, count: u32) -> Result<Option<u32>, Errno> {
+    fn change_vfs(&self, pf: &str, count: u32, by_vendor: bool) -> Result<Option<u32>, Errno> {
         let now = u32::try_from(self.vfs_of(pf).len()).expect("few VFs");
         if count == now {
             return Ok(None);
         }
         let spec = self.pci_spec(pf).ok_or(Errno::ENODEV)?;
-        let configure = spec.sriov.as_ref().is_some_and(|sriov| sriov.configure);
+        let configure = by_vendor || spec.sriov.as_ref().is_some_and(|sriov| sriov.configure);
         // No driver, or one that has no sriov_configure; vfio-pci's says the same.
         let own = self.functions.get(pf).is_some_and(|function| function.driver == spec.driver);
         if !configure || !own || spec.driver.is_none() {
@@ -238,7 +246,9 @@ impl Kernel {
         self.take(address);
         if let Some(function) = self.functions.remove(address) {
             self.tree.remove(&function.dir);
-            self.remove_group(function.group);
+            if self.functions.values().all(|other| other.group != function.group) {
+                self.remove_group(function.group);
+            }
         }
         self.tree.remove(&format!("sys/bus/pci/devices/{address}"));
     }
@@ -403,7 +413,8 @@ impl Kernel {
         let (dir, group, vfio) = (function.dir.clone(), function.group, function.vfio.take());
         function.driver = None;
         if let Some(number) = vfio {
-            self.remove_vfio(&dir, group, number);
+            let shared = self.functions.values().any(|other| other.group == group && other.vfio.is_some());
+            self.remove_vfio(&dir, group, number, shared);
         }
         self.tree.remove(&format!("{dir}/net"));
     }

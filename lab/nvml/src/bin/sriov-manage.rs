@@ -1,13 +1,13 @@
 //! The stand-in for `/usr/lib/nvidia/sriov-manage`: `-e|-d ALL|<address>`.
 //!
 //! What is publicly established of the real one is kept: it takes the GPU's unbind lock and fails while any
-//! client has the driver, both directions lose mixed-size mode and the scheduler's settings, `-e` twice is harmless,
-//! all VFs are enabled. It does not ask whether a VF is in a guest: its callers must.
+//! client has the driver, `-e` twice is harmless, all VFs are enabled. That both directions lose mixed-size mode, GPU
+//! instances and the scheduler's settings is the simulation's doing. It does not ask whether a VF is in a guest: its callers must.
 
-use std::fs::{File, TryLockError};
 use std::process::ExitCode;
 
-use nvidia_ml::state::{self, Gpu, Refused};
+use nvidia_ml::lock::Unbind;
+use nvidia_ml::state::{self, Gpu};
 
 const USAGE: &str = "Usage: sriov-manage <-e|-d> <ssss:bb:dd.f|ALL>\n\
                      -e  enable the virtual functions of a GPU\n\
@@ -43,32 +43,16 @@ fn manage(enable: bool, address: &str) -> bool {
     if enable && gpu.vfs > 0 {
         return true;
     }
-    let clients = state::clients();
-    if let Some(Err(TryLockError::WouldBlock)) = clients.as_ref().map(File::try_lock) {
+    let Some(_unbind) = Unbind::of(address) else {
         eprintln!("Cannot obtain unbindLock for {address}");
         return false;
-    }
-    match change(enable, &gpu) {
+    };
+    let count = if enable { gpu.total_vfs.unwrap_or(DEFAULT_VFS) } else { 0 };
+    match state::control(address, &format!("numvfs={count}")) {
         Ok(()) => true,
         Err(refused) => {
             eprintln!("Cannot {} VFs on {address}: {refused:?}", if enable { "enable" } else { "disable" });
             false
         }
     }
-}
-
-/// The PF is given to its driver anew, which forgets what was set at run time.
-fn change(enable: bool, gpu: &Gpu) -> Result<(), Refused> {
-    let count = if enable { gpu.total_vfs.unwrap_or(DEFAULT_VFS) } else { 0 };
-    state::control(&gpu.address, &format!("numvfs={count}"))?;
-    if gpu.mixed {
-        state::control(&gpu.address, "mode=equal")?;
-    }
-    if gpu.scheduler != "best-effort" {
-        state::control(&gpu.address, "scheduler=best-effort")?;
-    }
-    if gpu.time_slice_ns != 0 {
-        state::control(&gpu.address, "time_slice_ns=0")?;
-    }
-    Ok(())
 }

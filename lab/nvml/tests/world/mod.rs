@@ -28,11 +28,10 @@ pub(crate) const AT: &str = "0000:40:00.0";
 pub(crate) fn put(base: &Path, address: &str, state: &str) {
     std::fs::create_dir_all(base.join(address)).expect("directory");
     std::fs::write(base.join(address).join("state"), state).expect("state");
-    std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(base.join(address).join("control"))
-        .expect("control");
+    for name in ["control", "session"] {
+        let mut file = std::fs::File::options();
+        file.create(true).append(true).open(base.join(address).join(name)).expect(name);
+    }
 }
 
 /// Returns what was written to a GPU's `control`.

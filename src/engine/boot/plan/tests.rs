@@ -15,6 +15,8 @@ struct Scene {
     renewed: BTreeSet<GpuId>,
     seen: BTreeSet<AllocationId>,
     starting: Vec<Starting>,
+    nvml: BTreeMap<GpuId, Result<GpuState, String>>,
+    overdue: BTreeSet<Restored>,
 }
 
 impl Scene {
@@ -27,6 +29,8 @@ impl Scene {
             renewed: BTreeSet::new(),
             seen: BTreeSet::new(),
             starting: Vec::new(),
+            nvml: BTreeMap::new(),
+            overdue: BTreeSet::new(),
         }
     }
 
@@ -44,6 +48,7 @@ impl Scene {
         };
         let profile = profile("small", wish);
         let allocation = Allocation {
+            companions: Vec::new(),
             id: AllocationId::from_bits(1),
             domain: domain(),
             profile: profile.name.clone(),
@@ -72,6 +77,7 @@ impl Scene {
         let known = self.book.allocations.values().next().and_then(|one| one.settled.clone());
         let place = known.expect("a promise that has settled");
         let record = Realized {
+            before: Vec::new(),
             allocation: AllocationId::from_bits(1),
             device,
             gpu: place.gpu,
@@ -94,6 +100,8 @@ impl Scene {
             renewed: &self.renewed,
             seen: &self.seen,
             starting: &self.starting,
+            nvml: &self.nvml,
+            overdue: &self.overdue,
         };
         plan(&facts).into_iter().map(|step| step.verdict).collect()
     }
@@ -268,4 +276,82 @@ fn nothing_promised_is_nothing_to_do() {
     assert!(is_empty(&Book::default(), &[]));
     assert!(!is_empty(&Scene::new(Vec::new()).wish(1, "now").book, &[]));
     assert!(!is_empty(&guaranteed(Vec::new()).book, &[]));
+}
+
+// How GPUs are set --------------------------------------------------------------------------------
+
+fn state(mode: crate::model::SizeMode) -> GpuState {
+    GpuState {
+        address: "0000:41:00.0".parse().expect("an address"),
+        name: "NVIDIA L40S".to_owned(),
+        uuid: "GPU-1".to_owned(),
+        framebuffer_mib: 49152,
+        used_mib: 0,
+        size_mode: Some(mode),
+        can_mix: true,
+        scheduler: None,
+        mig: None,
+        ecc: None,
+        vgpus: Vec::new(),
+    }
+}
+
+/// A GPU of NVIDIA's that shall be in mixed-size mode, as set in `boot_id`.
+fn wished(current: &[Option<&str>], boot_id: Option<&str>) -> Scene {
+    let mut gpu = crate::model::fixture::vgpu_gpu("a", &[("nvidia-8", 8)], current, &["nvidia-8"]);
+    gpu.driver = Some("nvidia".to_owned());
+    let setting =
+        crate::model::GpuSetting { mode: Some(crate::model::SizeMode::Mixed), ..Default::default() };
+    let boot_id = boot_id.map(|id| id.parse().expect("boot id"));
+    let wish = SettingWish { gpu: gpu.id.clone(), setting, boot_id };
+    let mut scene = Scene::new(vec![gpu]);
+    scene.nvml.insert(wish.gpu.clone(), Ok(state(crate::model::SizeMode::Equal)));
+    scene.book.settings.insert(wish.gpu.clone(), wish);
+    scene
+}
+
+#[test]
+fn a_setting_is_due_in_another_boot_and_theirs_when_changed_by_hand_in_this() {
+    let due = wished(&[None, None], Some("before"));
+    let gpu = due.snapshot.gpus[0].id.clone();
+    assert_eq!(due.verdicts(), [Verdict::Do(Work::Setting(gpu.clone()))]);
+    let unmet = wished(&[None, None], None);
+    assert_eq!(unmet.verdicts(), [Verdict::Do(Work::Setting(gpu.clone()))], "a request that was cut short");
+    wished(&[None, None], Some("now")).all_are_left("by hand");
+    let mut renewed = wished(&[None, None], Some("now"));
+    renewed.renewed.insert(gpu.clone());
+    assert_eq!(renewed.verdicts(), [Verdict::Do(Work::Setting(gpu.clone()))], "its VFs were made anew");
+    let mut met = wished(&[None, None], Some("now"));
+    met.nvml.insert(gpu, Ok(state(crate::model::SizeMode::Mixed)));
+    assert_eq!(met.verdicts(), [Verdict::Done]);
+}
+
+#[test]
+fn a_setting_waits_for_the_facts_of_its_road() {
+    let mut scene = wished(&[None], Some("before"));
+    let gpu = scene.snapshot.gpus[0].id.clone();
+    scene.nvml.insert(gpu.clone(), Err("NVML is absent: none".to_owned()));
+    scene.all_wait_for("NVIDIA's library to know a: NVML is absent");
+    scene.nvml.remove(&gpu);
+    let sriov = scene.snapshot.gpus[0].sriov.as_mut().expect("a PF");
+    sriov.vfs.clear();
+    sriov.total = 8;
+    scene.all_wait_for("VFs of a");
+    let taken = wished(&[Some("nvidia-8")], Some("before"));
+    taken.all_wait_for("a to have no vGPU");
+}
+
+#[test]
+fn a_guaranteed_slice_waits_for_how_its_gpu_is_set_unless_that_failed() {
+    let mut scene = wished(&[None, None], Some("before"));
+    let (gpu, address) = {
+        let gpu = &scene.snapshot.gpus[0];
+        (gpu.id.clone(), gpu.sriov.as_ref().expect("a PF").vfs[0].address)
+    };
+    let settled = Settled { gpu: gpu.clone(), mdev_type: Some(type_id("nvidia-8")), vf_id: None };
+    scene = scene.promise(Device::Vf(address), CapacityMode::Guaranteed, Some(settled));
+    let slice = |scene: &Scene| scene.verdicts().pop().expect("the slice is last");
+    assert_eq!(slice(&scene), Verdict::Waits("mixed-size mode on a".to_owned()));
+    scene.overdue.insert(Restored::Mode { gpu });
+    assert_eq!(slice(&scene), Verdict::Do(Work::Slice(AllocationId::from_bits(1))));
 }

@@ -1,6 +1,9 @@
 //! The stand-in for `nvidia-smi`, as far as vGPU hosts need it: `vgpu -q`, `vgpu -s|-c [-v]`, `vgpu -ss`,
-//! `vgpu -i N -shm 1|0`, `-i N -mig 1|0` and `-L`. Field names are those of NVIDIA's guides; the layout around
+//! `vgpu -i N -shm 1|0`, `-i N -mig 1|0`, `-L` and `mig` (`mig.rs`). Field names are those of NVIDIA's guides; the layout around
 //! them is not promised.
+
+mod mig;
+mod session;
 
 use std::process::ExitCode;
 
@@ -12,6 +15,7 @@ const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 6;
 const IN_USE: u8 = 19;
 const NOT_SUPPORTED: u8 = 3;
+const NO_ROOM: u8 = 23;
 
 /// What is asked for, from the arguments.
 #[derive(Debug, Default)]
@@ -32,35 +36,60 @@ enum Verb {
     SetMig(bool),
 }
 
+/// Returns the exit code for what the simulation refused.
+const fn code_of(refused: Refused) -> u8 {
+    match refused {
+        Refused::InUse => IN_USE,
+        Refused::Lost => NOT_FOUND,
+        Refused::NoRoom => NO_ROOM,
+        Refused::Invalid | Refused::NotSupported | Refused::Forbidden | Refused::Failed => NOT_SUPPORTED,
+    }
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((asked, verb)) = parse(&arguments) else {
-        println!("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help.");
-        return ExitCode::from(USAGE);
-    };
-    let all: Vec<Gpu> = state::addresses().iter().filter_map(|address| state::load(address)).collect();
-    let named = |(index, gpu): &(usize, &Gpu)| match &asked.gpu {
+    let done = session::Session::begin().and_then(|_session| match arguments.split_first() {
+        Some((first, rest)) if first == "mig" => mig::run(rest),
+        _ => run(&arguments),
+    });
+    done.map_or_else(ExitCode::from, |()| ExitCode::SUCCESS)
+}
+
+/// Returns the GPUs that an `-i` names, with their numbers.
+fn chosen(gpu: Option<&str>) -> Result<Vec<(usize, Gpu)>, u8> {
+    let all = state::addresses().into_iter().filter_map(|address| state::load(&address));
+    let named = |(index, one): &(usize, Gpu)| match gpu {
         None => true,
-        Some(name) => *name == index.to_string() || *name == gpu.uuid || gpu.address.ends_with(name.as_str()),
+        Some(name) if name.contains(':') => one.bus_id().ends_with(&name.to_ascii_uppercase()),
+        Some(name) => *name == index.to_string() || *name == one.uuid,
     };
-    let chosen: Vec<(usize, &Gpu)> = all.iter().enumerate().filter(named).collect();
-    if chosen.is_empty() {
+    let found: Vec<(usize, Gpu)> = all.enumerate().filter(named).collect();
+    if found.is_empty() {
         println!("No devices were found");
-        return ExitCode::from(NOT_FOUND);
+        return Err(NOT_FOUND);
     }
-    for (index, gpu) in chosen {
-        let done = match verb {
+    Ok(found)
+}
+
+/// Says that the arguments are nothing.
+fn usage() -> u8 {
+    println!("Invalid combination of input arguments. Please run 'nvidia-smi -h' for help.");
+    USAGE
+}
+
+fn run(arguments: &[String]) -> Result<(), u8> {
+    let (asked, verb) = parse(arguments).ok_or_else(usage)?;
+    for (index, gpu) in &chosen(asked.gpu.as_deref())? {
+        let index = *index;
+        match verb {
             Verb::SetMixed(on) => {
                 set(gpu, gpu.can_mix(), !gpu.vgpus.is_empty(), "mode", if on { "mixed" } else { "equal" })
             }
             Verb::SetMig(on) => set(gpu, has_mig(gpu), !on && gpu.vfs > 0, "mig", if on { "1" } else { "0" }),
             _ => show(index, gpu, verb, asked.verbose),
-        };
-        if let Err(code) = done {
-            return ExitCode::from(code);
-        }
+        }?;
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 fn parse(arguments: &[String]) -> Option<(Asked, Verb)> {
@@ -99,13 +128,7 @@ fn set(gpu: &Gpu, possible: bool, in_the_way: bool, key: &str, value: &str) -> R
     let refused = match (possible, in_the_way) {
         (false, _) => Err(NOT_SUPPORTED),
         (true, true) => Err(IN_USE),
-        (true, false) => {
-            state::control(&gpu.address, &format!("{key}={value}")).map_err(|refused| match refused {
-                Refused::InUse => IN_USE,
-                Refused::Lost => NOT_FOUND,
-                Refused::Invalid | Refused::Forbidden | Refused::Failed => NOT_SUPPORTED,
-            })
-        }
+        (true, false) => state::control(&gpu.address, &format!("{key}={value}")).map_err(code_of),
     };
     match refused {
         Ok(()) => println!("Set {key} to {value} for GPU {}", gpu.bus_id()),
@@ -143,7 +166,7 @@ fn query(gpu: &Gpu) {
     for vgpu in running {
         println!("    vGPU ID                               : {}", vgpu.id);
         let kind = gpu.kind(vgpu.kind);
-        field(8, "VM UUID", vgpu.vm_uuid.as_deref().unwrap_or("N/A"));
+        field(8, "VM UUID", vgpu.vm().as_deref().unwrap_or("N/A"));
         field(8, "vGPU Name", kind.map_or("N/A", |kind| &kind.name));
         field(8, "vGPU Type", &vgpu.kind.to_string());
         field(8, "Placement ID", &vgpu.placement.map_or("N/A".to_owned(), |id| id.to_string()));

@@ -1,0 +1,342 @@
+//! How a GPU of NVIDIA's is set: its VFs, mixed or equal sizes, the scheduler. Remembered, and brought back by the
+//! road of [`boot`](super::boot).
+//!
+//! The wish is stored first, then brought about, then marked as met: a service that ends between the two finds it
+//! unmet and goes on. A wish that is refused is taken back.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::boot::road::{self, Ground, Leg, Stage};
+use super::vfs::made_on;
+use super::{Engine, OPERATION};
+use crate::ledger::{Change, Need, SettingWish};
+use crate::model::{
+    Gpu, GpuId, GpuSetting, GpuState, HostSnapshot, Kind, PciAddress, Refusal, SchedulerPolicy, SizeMode,
+};
+use crate::sysfs::wait_until;
+use crate::wire;
+
+/// Shortest and longest time slice that NVIDIA documents, in milliseconds; the library may say others.
+const SLICE_MS: (u32, u32) = (1, 30);
+
+impl Engine {
+    /// Sets a GPU, and remembers it. What is not named stays as it is.
+    ///
+    /// # Errors
+    /// While slices hold the GPU, for what it cannot be, or when driver, script or library say no.
+    pub fn set_gpu(&self, name: &str, wanted: &wire::SetGpu) -> Result<wire::Changed, Refusal> {
+        let asked = GpuSetting {
+            mode: wanted.mode,
+            scheduler: wanted.scheduler,
+            time_slice_ms: wanted.time_slice_ms,
+        };
+        if asked.is_empty() && wanted.vfs.is_none() {
+            return Err(Refusal::new(Kind::Usage, "nothing to set was named"));
+        }
+        let snapshot = self.fresh(Instant::now() + OPERATION)?;
+        let gpu = find(&snapshot, name)?;
+        if asked.is_empty() {
+            return self.set_only_vfs(gpu, wanted);
+        }
+        let address = settable(gpu)?;
+        let before = self.ledger().book().settings.get(&gpu.id).cloned();
+        let setting = before.as_ref().map_or_else(GpuSetting::default, |wish| wish.setting).with(&asked);
+        check_together(gpu, &setting)?;
+        let state = self.inner.nvml.gpu(address)?;
+        let vfs = wanted.vfs.unwrap_or_else(|| gpu.sriov.as_ref().map_or(0, |sriov| sriov.enabled));
+        let met = is_met(&setting, &state);
+        let same_vfs = gpu.sriov.as_ref().is_none_or(|sriov| sriov.enabled == vfs);
+        let known = before.as_ref().is_some_and(|wish| wish.setting == setting && wish.boot_id.is_some());
+        if met && same_vfs && known {
+            return Ok(wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() });
+        }
+        check_possible(gpu, &setting, &state, vfs)?;
+        if !met || !same_vfs {
+            self.refuse_made(gpu)?;
+        }
+        let note = format!("{}: {setting}", gpu.name);
+        if wanted.dry_run {
+            let vfs = (!same_vfs).then(|| format!("{}: {vfs} VFs", gpu.name));
+            let notes = vfs.into_iter().chain([note]).collect();
+            return Ok(wire::Changed { change: wire::Change::Planned, notes });
+        }
+        let mut notes = Vec::new();
+        if !same_vfs {
+            notes.extend(self.set_vfs(gpu.id.as_str(), vfs)?.notes);
+        }
+        self.wish(SettingWish { gpu: gpu.id.clone(), setting, boot_id: None }, before)?;
+        notes.push(note);
+        Ok(wire::Changed { change: wire::Change::Done, notes })
+    }
+
+    /// Forgets how a GPU was to be set. Nothing is changed on it. Also of one that is not here, by its identity.
+    ///
+    /// # Errors
+    /// When there is neither such a GPU nor a memory of it.
+    pub fn forget_gpu(&self, name: &str) -> Result<wire::Changed, Refusal> {
+        let snapshot = self.fresh(Instant::now() + OPERATION)?;
+        let known = self.ledger().book().settings.keys().find(|id| id.as_str() == name).cloned();
+        let id = match known {
+            Some(id) => id,
+            None => find(&snapshot, name)?.id.clone(),
+        };
+        let change = match self.ledger().book().settings.contains_key(&id) {
+            false => wire::Change::Unchanged,
+            true => wire::Change::Done,
+        };
+        if change == wire::Change::Done {
+            self.commit(vec![Change::DeleteSetting(id)], Need::GiveBack)?;
+        }
+        Ok(wire::Changed { change, notes: Vec::new() })
+    }
+
+    fn set_only_vfs(&self, gpu: &Gpu, wanted: &wire::SetGpu) -> Result<wire::Changed, Refusal> {
+        let count = wanted.vfs.unwrap_or(0);
+        match wanted.dry_run {
+            false => self.set_vfs(gpu.id.as_str(), count),
+            true => {
+                let notes = vec![format!("{}: {count} VFs", gpu.name)];
+                Ok(wire::Changed { change: wire::Change::Planned, notes })
+            }
+        }
+    }
+
+    /// Remembers a wish, brings it about, and takes it back when that is refused.
+    fn wish(&self, wish: SettingWish, before: Option<SettingWish>) -> Result<(), Refusal> {
+        let gpu = wish.gpu.clone();
+        self.commit(vec![Change::PutSetting(wish)], Need::Promise)?;
+        self.restore_setting(&gpu).inspect_err(|_| {
+            let back = before.map_or_else(|| Change::DeleteSetting(gpu.clone()), Change::PutSetting);
+            if let Err(refusal) = self.commit(vec![back], Need::GiveBack) {
+                tracing::warn!(%gpu, error = %refusal, "a setting that was refused stays remembered");
+            }
+        })
+    }
+
+    /// Brings about what is remembered of a GPU, step by step in the order of its road. What is so already is left
+    /// alone.
+    ///
+    /// # Errors
+    /// When a fact that a step needs does not come in time, or the library says no.
+    pub(super) fn restore_setting(&self, id: &GpuId) -> Result<(), Refusal> {
+        let deadline = Instant::now() + OPERATION;
+        let _turn = self.inner.settings.take(id, deadline).ok_or_else(|| {
+            Refusal::new(Kind::Busy, format!("{id} is being set already, and that has not ended"))
+        })?;
+        let Some(wish) = self.ledger().book().settings.get(id).cloned() else { return Ok(()) };
+        let snapshot = self.fresh(deadline)?;
+        let gpu = find(&snapshot, id.as_str())?;
+        let address = settable(gpu)?;
+        for leg in road::of(Some(gpu)) {
+            self.bring_about(leg, &wish.setting, gpu, address)?;
+        }
+        let met = SettingWish { boot_id: Some(self.inner.boot_id.clone()), ..wish };
+        // Unless somebody wished otherwise meanwhile.
+        self.commit_with(Need::GiveBack, |book| match book.settings.get(id) {
+            Some(now) if now.setting == met.setting => vec![Change::PutSetting(met)],
+            _ => Vec::new(),
+        })?;
+        // The choice of a GPU goes by the new mode from here on.
+        self.survey();
+        self.rest_nvml();
+        self.host_was_changed();
+        Ok(())
+    }
+
+    fn bring_about(
+        &self,
+        leg: &Leg,
+        setting: &GpuSetting,
+        gpu: &Gpu,
+        address: PciAddress,
+    ) -> Result<(), Refusal> {
+        let is_so = |state: &GpuState| match leg.stage {
+            Stage::Mode => setting.mode.is_none() || setting.mode == state.size_mode,
+            Stage::Scheduler => is_scheduled(setting, state),
+            // VFs have a wish of their own, and slices a promise.
+            Stage::Vfs | Stage::Binding | Stage::Slices => true,
+        };
+        if !matches!(leg.stage, Stage::Mode | Stage::Scheduler) {
+            return Ok(());
+        }
+        let nvml = &self.inner.nvml;
+        // Just after its VFs were made the library may not know the GPU yet.
+        let mut said = Err("it was not asked".to_owned());
+        let missing =
+            |said: &Result<GpuState, String>| leg.missing(&Ground { gpu, vf: None, nvml: Some(said) });
+        let there = wait_until(leg.within.min(PATIENCE), || {
+            said = nvml.gpu(address).map_err(|error| Refusal::from(error).message);
+            said.as_ref().is_ok_and(is_so) || missing(&said).is_none()
+        });
+        match &said {
+            Ok(state) if is_so(state) => return Ok(()),
+            _ if there => {}
+            _ => {
+                let text = missing(&said).unwrap_or_default();
+                return Err(Refusal::new(
+                    Kind::Busy,
+                    format!("cannot set {}: it waits for {text}", gpu.name),
+                ));
+            }
+        }
+        match (leg.stage, setting.mode, setting.scheduler) {
+            (Stage::Mode, Some(mode), _) => nvml.set_size_mode(address, mode)?,
+            (Stage::Scheduler, _, Some(policy)) => {
+                nvml.set_scheduler(address, policy, setting.time_slice_ns())?;
+            }
+            _ => return Ok(()),
+        }
+        let after = nvml.gpu(address)?;
+        match is_so(&after) {
+            true => {
+                tracing::info!(gpu = %gpu.name, %setting, stage = ?leg.stage, "GPU set");
+                Ok(())
+            }
+            false => Err(Refusal::new(
+                Kind::HostFault,
+                format!("could not set {} to {setting}: reading back shows otherwise", gpu.name),
+            )
+            .hint("the kernel log says why: dmesg | grep NVRM")),
+        }
+    }
+
+    /// Refuses while anything is made on the GPU: how it is set changes under nobody.
+    fn refuse_made(&self, gpu: &Gpu) -> Result<(), Refusal> {
+        self.refuse_changing(gpu)?;
+        let Some(made) = made_on(gpu).next() else { return Ok(()) };
+        let ledger = self.ledger();
+        let book = ledger.book();
+        let of = book.realized.values().find(|record| record.gpu == gpu.id);
+        let owner = of.and_then(|record| book.allocations.get(&record.allocation));
+        let refusal = |text: String| {
+            Refusal::new(Kind::Busy, format!("{} cannot be set otherwise now: {text}", gpu.name))
+        };
+        Err(match owner {
+            Some(owner) if book.keeps(&owner.id) => {
+                refusal(format!("{made}, of domain {}", owner.domain.name)).hint(format!(
+                    "it is guaranteed: stop domain {}, then vgpuctl allocation set {} --mode on-start",
+                    owner.domain.name, owner.id
+                ))
+            }
+            Some(owner) => refusal(format!("{made}, of domain {}", owner.domain.name))
+                .hint(format!("stop domain {} first", owner.domain.name)),
+            None => refusal(made).hint(
+                "somebody else made it: vgpuctl adopt makes it vgpud's, or take it away where it came from",
+            ),
+        })
+    }
+
+    /// Asks NVIDIA's library about the GPUs that have a setting.
+    pub(super) fn ask_of_settings(
+        &self,
+        snapshot: &HostSnapshot,
+    ) -> BTreeMap<GpuId, Result<GpuState, String>> {
+        let ids: Vec<GpuId> = self.ledger().book().settings.keys().cloned().collect();
+        let here = ids.into_iter().filter_map(|id| {
+            let gpu = snapshot.gpus.iter().find(|gpu| gpu.id == id)?;
+            Some((id, settable(gpu).ok()?))
+        });
+        let said: BTreeMap<GpuId, Result<GpuState, String>> = here
+            .map(|(id, address)| {
+                let said = self.inner.nvml.gpu(address);
+                (id, said.map_err(|error| Refusal::from(error).message))
+            })
+            .collect();
+        if !said.is_empty() {
+            // Looks come in bursts while somebody runs the script by hand: no session may be left for that to meet.
+            self.rest_nvml();
+        }
+        said
+    }
+}
+
+/// How long a request waits for a fact that comes with the driver.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
+
+fn find<'a>(snapshot: &'a HostSnapshot, name: &str) -> Result<&'a Gpu, Refusal> {
+    snapshot.gpu(name).ok_or_else(|| {
+        Refusal::new(Kind::NotFound, format!("no device {name}")).hint("vgpuctl gpus lists the devices")
+    })
+}
+
+/// Returns the address of a GPU that NVIDIA's library can set.
+fn settable(gpu: &Gpu) -> Result<PciAddress, Refusal> {
+    match &gpu.pci {
+        Some(pci) if gpu.is_on_nvidia() => Ok(pci.address),
+        _ => {
+            let driver =
+                gpu.driver.as_ref().map_or_else(|| "no driver".to_owned(), |one| format!("driver {one}"));
+            Err(Refusal::new(
+                Kind::Conflict,
+                format!("{} has no size mode and no scheduler to set: it has {driver}, not nvidia", gpu.name),
+            ))
+        }
+    }
+}
+
+fn is_scheduled(setting: &GpuSetting, state: &GpuState) -> bool {
+    let found = state.scheduler.as_ref();
+    setting.scheduler.is_none() || found.is_some_and(|found| setting.is_scheduled_by(found))
+}
+
+fn is_met(setting: &GpuSetting, state: &GpuState) -> bool {
+    (setting.mode.is_none() || setting.mode == state.size_mode) && is_scheduled(setting, state)
+}
+
+/// Refuses what no GPU can be.
+fn check_together(gpu: &Gpu, setting: &GpuSetting) -> Result<(), Refusal> {
+    let both = (setting.mode, setting.scheduler);
+    if both == (Some(SizeMode::Mixed), Some(SchedulerPolicy::FixedShare)) {
+        return Err(Refusal::new(
+            Kind::Conflict,
+            format!("{}: the fixed share scheduler is not available in mixed-size mode", gpu.name),
+        )
+        .hint("choose best-effort or equal-share, or --mode equal"));
+    }
+    match (setting.time_slice_ms, setting.scheduler) {
+        (Some(_), None | Some(SchedulerPolicy::BestEffort)) => Err(Refusal::new(
+            Kind::Usage,
+            "a time slice belongs to the equal-share and fixed-share schedulers",
+        )
+        .hint("name one with --scheduler")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what this GPU cannot be now.
+fn check_possible(gpu: &Gpu, setting: &GpuSetting, state: &GpuState, vfs: u32) -> Result<(), Refusal> {
+    let no = |text: String| Err(Refusal::new(Kind::Conflict, format!("{}: {text}", gpu.name)));
+    if state.mig.is_some_and(|mig| mig.on) {
+        return no("in MIG mode there is neither a size mode nor a scheduler of the GPU".to_owned());
+    }
+    let scheduler = state.scheduler.as_ref();
+    let supported = scheduler.map(|one| one.supported.as_slice()).unwrap_or_default();
+    if let Some(policy) = setting.scheduler.filter(|one| !supported.is_empty() && !supported.contains(one)) {
+        return no(format!("it has no {policy} scheduler"));
+    }
+    let ms = |ns: u32, default: u32| if ns == 0 { default } else { ns / 1_000_000 };
+    let shortest = scheduler.map_or(SLICE_MS.0, |one| ms(one.shortest_ns, SLICE_MS.0).max(1));
+    let longest = scheduler.map_or(SLICE_MS.1, |one| ms(one.longest_ns, SLICE_MS.1));
+    if let Some(slice) = setting.time_slice_ms.filter(|slice| !(shortest..=longest).contains(slice)) {
+        let text = format!("{}: a time slice has {shortest} to {longest} ms, not {slice}", gpu.name);
+        return Err(Refusal::new(Kind::Usage, text));
+    }
+    let total = gpu.sriov.as_ref().map_or(0, |sriov| sriov.total);
+    if setting.mode == Some(SizeMode::Mixed) && total == 0 {
+        return no("mixed sizes need VFs, and it can have none".to_owned());
+    }
+    if total > 0 && vfs == 0 {
+        // What is set before is lost when they are made.
+        let what = if setting.mode == Some(SizeMode::Mixed) { "mixed sizes need" } else { "it needs" };
+        let text = format!("{}: {what} VFs, and it has none", gpu.name);
+        return Err(
+            Refusal::new(Kind::Conflict, text).hint(format!("make them in the same step: --vfs {total}"))
+        );
+    }
+    let has_vfs = gpu.sriov.as_ref().is_some_and(|sriov| sriov.enabled > 0);
+    if setting.mode == Some(SizeMode::Mixed) && has_vfs && !state.can_mix {
+        return no("its driver cannot mix sizes on it".to_owned());
+    }
+    Ok(())
+}
