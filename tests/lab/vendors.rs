@@ -7,7 +7,15 @@ mod binding;
 mod both;
 #[path = "vendors/faults.rs"]
 mod faults;
+#[path = "vendors/imaging.rs"]
+mod imaging;
 #[path = "vendors/reboot.rs"]
 mod reboot;
 #[path = "vendors/sim.rs"]
 mod sim;
+#[path = "vendors/storm.rs"]
+mod storm;
+#[path = "vendors/theirs.rs"]
+mod theirs;
+#[path = "vendors/together.rs"]
+mod together;
