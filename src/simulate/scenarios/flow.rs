@@ -174,13 +174,19 @@ impl Motion<'_> {
     /// Starts whoever can start, the first first; those behind pass one that cannot.
     fn turn(&mut self) {
         let mut at = 0;
+        // What finds no place finds none behind either: in a turn, room only becomes less.
+        let mut refused: Vec<(usize, usize, f64)> = Vec::new();
         while let Some(&number) = self.line.get(at) {
-            if let Some((gpu, cell)) = self.place(&self.tasks[number]) {
+            let Task { class, owner, gb, .. } = self.tasks[number];
+            if refused.contains(&(class, owner, gb)) {
+                at += 1;
+            } else if let Some((gpu, cell)) = self.place(&self.tasks[number]) {
                 self.line.remove(at);
                 self.begun[number] = Some(self.now);
                 let left = self.tasks[number].work;
                 self.running.push(Running { task: number, gpu, cell, left, rate: 0.0 });
             } else {
+                refused.push((class, owner, gb));
                 at += 1;
             }
         }

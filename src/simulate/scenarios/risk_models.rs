@@ -112,7 +112,7 @@ fn nearest(rows: &[Row]) -> String {
     };
     format!(
         "Static division is nearest to the claimed 65 % at {}, with {:.1} %; dynamic division has {:.1} % there, and \
-         training takes {}. {verdict}: as long as everything gets done, utilisation is what is asked for, however it is \
+         its training time changes by {}. {verdict}: as long as everything gets done, utilisation is what is asked for, however it is \
          divided.",
         fixed.case,
         fixed.utilisation_percent.mean,
