@@ -78,6 +78,7 @@ impl Scene {
         let place = known.expect("a promise that has settled");
         let record = Realized {
             before: Vec::new(),
+            quantum_before: None,
             allocation: AllocationId::from_bits(1),
             device,
             gpu: place.gpu,
