@@ -36,10 +36,12 @@ pub(super) fn vram_of(sysfs: &Sysfs, dir: &str, index: u32) -> Option<Framebuffe
 
 /// Returns the numbers, from 1, of the VFs that have a quota while none is enabled: somebody wrote it by hand.
 pub(super) fn by_hand(sysfs: &Sysfs, dir: &str, total: u32) -> Vec<u32> {
-    if !sysfs.exists(&format!("{dir}/{ADMIN}")) {
-        return Vec::new();
-    }
-    (1..=total).filter(|vf| vram_of(sysfs, dir, vf - 1).is_some()).collect()
+    let names = sysfs.list_optional(&format!("{dir}/{ADMIN}")).unwrap_or_default();
+    let vfs = names.iter().filter_map(|name| name.strip_prefix("vf")?.parse::<u32>().ok());
+    let given = |vf: &u32| (1..=total).contains(vf) && vram_of(sysfs, dir, vf - 1).is_some();
+    let mut by_hand: Vec<u32> = vfs.filter(given).collect();
+    by_hand.sort_unstable();
+    by_hand
 }
 
 /// Returns the first of `count` VFs, from 1, that would have no memory because others were given theirs by hand.

@@ -126,7 +126,7 @@ fn honours(weight: Weight, wish: &Wish, gpu: &Gpu, policy: Option<SchedulerPolic
             format!("gives the VF {} while its guest runs", Quantum::of(weight))
         }
         BackendKind::Xe => format!("{none}: its driver says no turns of single VFs"),
-        _ if gpu.pci.as_ref().is_some_and(|pci| pci.id.vendor == NVIDIA) => {
+        _ if is_nvidia(gpu) => {
             format!("{none}: {}", nvidia(policy))
         }
         BackendKind::Mdev if gpu.driver.as_deref() == Some("i915") => {
@@ -137,7 +137,10 @@ fn honours(weight: Weight, wish: &Wish, gpu: &Gpu, policy: Option<SchedulerPolic
     }
 }
 
-const NVIDIA: u16 = 0x10de;
+fn is_nvidia(gpu: &Gpu) -> bool {
+    const VENDOR: u16 = 0x10de;
+    gpu.is_on_nvidia() || gpu.pci.as_ref().is_some_and(|pci| pci.id.vendor == VENDOR)
+}
 
 /// What NVIDIA's schedulers are for the whole GPU (NVIDIA's vGPU guide, "vGPU schedulers").
 const fn nvidia(policy: Option<SchedulerPolicy>) -> &'static str {

@@ -192,6 +192,27 @@ fn what_the_driver_says_no_to_is_told_and_nothing_is_left() {
 }
 
 #[test]
+fn a_write_that_hangs_refuses_the_start_and_is_put_right_when_it_ends() {
+    let world = weighed(&["web1"]);
+    let vf = device(&world, "web1");
+    world.host.hang("exec_quantum_ms");
+    let line = world.start("web1").expect_err("the driver does not answer");
+    assert!(line.contains("did not end in time"), "{line}");
+    assert!(world.json("status")["unfinished"].to_string().contains("turns of 80 ms"));
+    let again = world.start("web1").expect_err("it still hangs");
+    assert!(again.contains("has not ended"), "{again}");
+    world.host.unhang("exec_quantum_ms");
+    wait("nothing is under way", || {
+        world.json("status")["unfinished"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    wait("the turns are as before", || (turns(&world, &vf) == (0, 0)).then_some(()));
+    world.start("web1").expect("the driver answers again");
+    assert_eq!(turns(&world, &vf), (80, 160_000));
+    world.stop("web1");
+    wait("the turns are as before again", || (turns(&world, &vf) == (0, 0)).then_some(()));
+}
+
+#[test]
 fn the_weight_of_a_guaranteed_slice_is_back_after_a_boot_with_a_line_of_its_own() {
     let mut world = weighed(&[]);
     world.define("web1", 101);

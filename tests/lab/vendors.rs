@@ -11,3 +11,5 @@ mod faults;
 mod reboot;
 #[path = "vendors/sim.rs"]
 mod sim;
+#[path = "vendors/weight.rs"]
+mod weight;
