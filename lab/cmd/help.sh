@@ -14,6 +14,7 @@ A virtual KVM host without GPU hardware, to try vgpud in.
   lab reboot           clean reboot
   lab cut              power cut, then a cold boot from the disk as it was left
   lab confine          AppArmor and libvirt's stock confinement, by a power cut; before install-lab
+  lab split            libvirt's virtqemud instead of libvirtd, built once; before install-lab
   lab plug nvme        hot-plug one more SR-IOV function; "reset" takes it out
   lab sim PRESET...    simulated GPUs: t4 a40-mdev l40s-vfio h100-vfio arc-b panther-lake mi gpu, in any
                        number; "sim off" takes them out. VAR=VALUE goes to the module, as in vf_num=4

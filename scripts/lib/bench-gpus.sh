@@ -114,7 +114,7 @@ rounds_of_prepares() { # ROUNDS
             eval "$undo"
         done
         { vgpuctl detach one && vgpuctl profile delete "on-$preset" && lab-guest remove one; } >&2
-        [[ "$preset" != arc-b ]] || vgpuctl vfs forget --all >&2
+        [[ "$preset" != arc-b ]] || { vgpuctl vfs set "$pf" 0 && vgpuctl vfs forget --all; } >&2
         rmmod vgpu-sim
     done
 }

@@ -57,6 +57,7 @@ start_aside() {
     aside_pid=$!
 }
 
+# wait_aside [show]: with "show", what it printed too.
 wait_aside() {
     local began=$SECONDS code=0
     wait "$aside_pid" || code=$?
@@ -66,6 +67,7 @@ wait_aside() {
         rm -f "$aside_log"
         die "failed: $aside_what"
     fi
+    [[ "${1:-}" != show ]] || cat "$aside_log"
     rm -f "$aside_log"
     note "$aside_what: waited $((SECONDS - began)) s for it"
 }

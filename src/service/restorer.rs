@@ -36,7 +36,9 @@ pub(super) enum Ready {
 /// Why to look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Poke {
-    /// Something that was begun has ended, or a parent came, went or changed.
+    /// Something that was begun has ended.
+    Ended,
+    /// A parent came, went or changed.
     Look,
     /// A driver was bound to this device, or it registered as a parent of mediated devices.
     Renewed(String),
@@ -46,6 +48,8 @@ enum Poke {
 
 /// Events come in bursts while a PF makes its VFs; a burst is looked at when it pauses, or after the longest.
 const GATHER: Duration = Duration::from_millis(300);
+/// What ends by itself says so once; others that end at the same moment are looked at with it.
+const GATHER_ENDS: Duration = Duration::from_millis(20);
 const MOST_GATHER: Duration = Duration::from_secs(2);
 
 /// How soon a missing fact is looked for without an event, and how late at most.
@@ -67,7 +71,7 @@ fn run(engine: &Engine, pokes: &Sender<Poke>, wake: &Receiver<Poke>, news: &Send
     let mut pause = FIRST_LOOK;
     loop {
         let again = pokes.clone();
-        let looked = engine.restore(move || again.send(Poke::Look).unwrap_or_default());
+        let looked = engine.restore(move || again.send(Poke::Ended).unwrap_or_default());
         let next = match looked {
             Ok(outlook) => {
                 let next = outlook.waits.then_some(pause).into_iter().chain(outlook.retry_in).min();
@@ -99,12 +103,15 @@ fn run(engine: &Engine, pokes: &Sender<Poke>, wake: &Receiver<Poke>, news: &Send
 fn gather(first: Poke, wake: &Receiver<Poke>) -> Vec<Poke> {
     let end = Instant::now() + MOST_GATHER;
     let mut pokes = vec![first];
-    while let Ok(poke) = wake.recv_timeout(GATHER.min(end.saturating_duration_since(Instant::now()))) {
+    loop {
+        let pause = if pokes == [Poke::Ended] { GATHER_ENDS } else { GATHER };
+        let Ok(poke) = wake.recv_timeout(pause.min(end.saturating_duration_since(Instant::now()))) else {
+            return pokes;
+        };
         if !pokes.contains(&poke) {
             pokes.push(poke);
         }
     }
-    pokes
 }
 
 /// A sleep comes first: what went during it shows in the same burst.
@@ -138,12 +145,22 @@ impl Limits {
         }
     }
 
-    /// Returns what is still waited for, and for how long more at most.
+    /// Returns what is still waited for, the first few by name, and for how long more at most.
     fn open(self, outlook: &Outlook, waited: Duration) -> Option<(String, Duration)> {
         let both = [(&outlook.under_way, self.under_way), (&outlook.missing, self.missing)];
         let open = both.into_iter().filter(|(what, limit)| !what.is_empty() && waited < *limit);
-        open.map(|(what, limit)| (what.join("; "), limit - waited))
+        open.map(|(what, limit)| (first_of(what), limit - waited))
             .reduce(|(a, left), (b, other)| (format!("{a}; {b}"), left.min(other)))
+    }
+}
+
+/// Says the first of many, and how many there are beside.
+fn first_of(what: &[String]) -> String {
+    const FEW: usize = 4;
+    let text = what.iter().take(FEW).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match what.len().saturating_sub(FEW) {
+        0 => text,
+        more => format!("{text}; and {more} more"),
     }
 }
 
@@ -269,6 +286,24 @@ mod tests {
         assert_eq!(limits.open(&both, at(5)), Some(("a; b".to_owned(), at(40))));
         assert_eq!(limits.open(&both, at(50)), Some(("b".to_owned(), at(10))));
         assert_eq!(limits.open(&both, at(60)), None);
+    }
+
+    #[test]
+    fn of_many_the_first_are_named() {
+        let many: Vec<String> = (1..=6).map(|number| number.to_string()).collect();
+        assert_eq!(first_of(&many), "1; 2; 3; 4; and 2 more");
+        assert_eq!(first_of(&many[..4]), "1; 2; 3; 4");
+    }
+
+    #[test]
+    fn what_ended_is_looked_at_sooner_than_a_burst_of_the_kernel() {
+        let (pokes, wake) = mpsc::channel();
+        let began = Instant::now();
+        assert_eq!(gather(Poke::Ended, &wake), [Poke::Ended]);
+        assert!(began.elapsed() < GATHER, "{:?}", began.elapsed());
+        pokes.send(Poke::Look).expect("heard");
+        assert_eq!(gather(Poke::Ended, &wake), [Poke::Ended, Poke::Look]);
+        assert!(began.elapsed() >= GATHER);
     }
 
     #[test]

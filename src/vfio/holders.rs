@@ -76,12 +76,16 @@ impl Holders {
                 found.extend_from_slice(self.of(&Node::Dri(name)));
             }
         }
-        for name in sysfs.list_optional(&format!("{dir}/sound")).unwrap_or_default() {
-            let card = name.strip_prefix("card").and_then(|number| number.parse().ok());
-            found.extend(card.map(Node::Sound).iter().flat_map(|node| self.of(node)).cloned());
+        if self.by_node.keys().any(|node| matches!(node, Node::Sound(_))) {
+            for name in sysfs.list_optional(&format!("{dir}/sound")).unwrap_or_default() {
+                let card = name.strip_prefix("card").and_then(|number| number.parse().ok());
+                found.extend(card.map(Node::Sound).iter().flat_map(|node| self.of(node)).cloned());
+            }
         }
-        let minor = dir.rsplit('/').next().and_then(|address| nvidia_minor(sysfs, address));
-        found.extend(minor.map(Node::Nvidia).iter().flat_map(|node| self.of(node)).cloned());
+        if self.by_node.keys().any(|node| matches!(node, Node::Nvidia(_))) {
+            let minor = dir.rsplit('/').next().and_then(|address| nvidia_minor(sysfs, address));
+            found.extend(minor.map(Node::Nvidia).iter().flat_map(|node| self.of(node)).cloned());
+        }
         found.sort();
         found.dedup();
         found

@@ -164,15 +164,17 @@ fn a_pf_without_a_driver_that_can_is_told_so() {
 
 #[test]
 fn drivers_with_a_way_of_their_own_are_left_alone_and_the_way_is_told() {
-    for (driver, reason, hint) in
-        [("gim", "when it is loaded", "/etc/gim_config"), ("nvidia", "sriov-manage", "sriov-manage -e")]
-    {
+    for (driver, count, reason, hint) in [
+        ("gim", 1, "when it is loaded", "/etc/gim_config"),
+        ("nvidia", 7, "its own script, sriov-manage", "[nvidia] sriov_manage"),
+        ("nvidia", 1, "all 7 VFs", "7"),
+    ] {
         let (host, sysfs) = mount(|spec| {
             spec.pci[0].driver = Some(driver.to_owned());
             spec.drivers.push((driver.to_owned(), false));
         });
         let before = host.state();
-        let error = execute(&sysfs, &set(1)).expect_err("another way");
+        let error = execute(&sysfs, &set(count)).expect_err("another way");
         assert!(error.to_string().contains(reason), "{error}");
         assert!(error.hints()[0].contains(hint), "{:?}", error.hints());
         assert_eq!(host.state(), before, "{driver}");
@@ -224,10 +226,7 @@ fn a_driver_that_does_not_take_the_vf_is_noticed() {
     host.by_hand(&format!("{PF_DIR}/sriov_numvfs"), "1").expect("made by hand");
     host.ignore_writes("drivers_probe");
     let error = execute(&sysfs, &bind(VF0)).expect_err("not bound");
-    assert_eq!(
-        error.to_string(),
-        format!("could not bind VF {VF0} to vfio-pci: reading back shows no driver")
-    );
+    assert_eq!(error.to_string(), format!("could not bind {VF0} to vfio-pci: reading back shows no driver"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Boots of a real host: what comes back, in which order, and what is late, missing or cut short.
 
 use super::guest::Guest;
-use super::host::{LONG, Lab};
+use super::host::{LONG, Lab, daemon};
 
 const PF: &str = "0000:01:00.0";
 const OTHER_PF: &str = "0000:02:00.0";
@@ -25,14 +25,14 @@ impl Lab {
 
     /// Waits until the service and libvirt are up, and requires that libvirt came after READY.
     pub(crate) fn wait_booted(&self) {
-        self.wait("systemctl is-active vgpud libvirtd && virsh list", BOOTED);
+        self.wait(&format!("systemctl is-active vgpud {} && virsh list", daemon()), BOOTED);
         let at = |unit: &str, moment: &str| -> u64 {
             self.ok(&format!("systemctl show -P {moment}Monotonic {unit}")).parse().expect("microseconds")
         };
-        let (ready, libvirt) = (at("vgpud", "ActiveEnterTimestamp"), at("libvirtd", "InactiveExitTimestamp"));
+        let (ready, libvirt) = (at("vgpud", "ActiveEnterTimestamp"), at(daemon(), "InactiveExitTimestamp"));
         assert!(
             ready > 0 && ready <= libvirt,
-            "vgpud was ready at {ready} us, libvirtd began at {libvirt} us"
+            "vgpud was ready at {ready} us, libvirt's daemon began at {libvirt} us"
         );
     }
 

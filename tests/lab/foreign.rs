@@ -2,7 +2,7 @@
 //! database lost.
 
 use super::guest::{Guest, MTTY};
-use super::host::{Lab, SHORT};
+use super::host::{Lab, SHORT, daemon};
 
 const BY_MDEVCTL: &str = "8a1c0e3e-0000-4000-8000-000000000002";
 const BY_LIBVIRT: &str = "8a1c0e3e-0000-4000-8000-000000000003";
@@ -99,7 +99,7 @@ fn a_running_guest_is_adopted_and_disowned_and_notices_nothing() {
     let unmarked: Vec<&str> = after.lines().filter(|line| !line.contains(&aliases[0])).collect();
     assert_eq!(unmarked.join("\n"), before, "the alias, and nothing else");
     web1.wait_listed_in_use();
-    lab.ok("systemctl restart vgpud && systemctl restart libvirtd");
+    lab.ok(&format!("systemctl restart vgpud && systemctl restart {}", daemon()));
     lab.wait("virsh domstate web1 | grep -x running", SHORT);
     assert_eq!(web1.pid(), pid, "nobody touched the guest");
     lab.wait_agreement(&[]);
@@ -160,7 +160,7 @@ fn a_lost_or_damaged_database_is_rebuilt_from_the_domains_aliases() {
         lab.run("vgpuctl attach web2 --profile small")
             .refused(&["vgpud changes nothing now", "adopt --rebuild"]);
         web2.try_start().refused(&["changes nothing now"]);
-        lab.ok("systemctl restart libvirtd");
+        lab.ok(&format!("systemctl restart {}", daemon()));
         lab.wait("virsh domstate web1 | grep -x running", SHORT);
         assert_eq!(lab.mdevs(), [uuid.as_str()], "{what}: nothing was touched");
         lab.ok("vgpuctl adopt --rebuild --dry-run | grep web1");

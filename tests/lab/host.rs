@@ -68,6 +68,10 @@ impl Lab {
             let confinement = lab.ok("cat /proc/$(pidof libvirtd)/attr/current");
             assert_eq!(confinement, "libvirtd (enforce)", "type: scripts/lab confine && scripts/install-lab");
         }
+        if is_split() {
+            let split = lab.run("pidof virtqemud && ! pidof libvirtd");
+            assert_eq!(split.code, 0, "type: scripts/lab split && scripts/install-lab");
+        }
         lab
     }
 
@@ -203,6 +207,16 @@ impl Lab {
 /// Whether the lab is one with AppArmor and libvirt's stock confinement (`scripts/lab confine`).
 pub(crate) fn is_confined() -> bool {
     std::env::var_os("VGPUD_LAB_APPARMOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Whether libvirt's QEMU driver runs in a daemon of its own (`scripts/lab split`).
+pub(crate) fn is_split() -> bool {
+    std::env::var_os("VGPUD_LAB_SPLIT").is_some_and(|value| !value.is_empty())
+}
+
+/// The name of libvirt's daemon, which is that of its unit too.
+pub(crate) fn daemon() -> &'static str {
+    if is_split() { "virtqemud" } else { "libvirtd" }
 }
 
 /// Whether the host inside is a Debian 12, whose kernel is too old for the simulated GPUs.

@@ -7,9 +7,17 @@ mod binding;
 mod both;
 #[path = "vendors/faults.rs"]
 mod faults;
+#[path = "vendors/imaging.rs"]
+mod imaging;
 #[path = "vendors/reboot.rs"]
 mod reboot;
 #[path = "vendors/sim.rs"]
 mod sim;
+#[path = "vendors/storm.rs"]
+mod storm;
+#[path = "vendors/theirs.rs"]
+mod theirs;
+#[path = "vendors/together.rs"]
+mod together;
 #[path = "vendors/weight.rs"]
 mod weight;

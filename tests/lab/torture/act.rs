@@ -1,7 +1,7 @@
 //! Doing one step of the walk in the lab, and whether it came to what it had to.
 
 use super::steps::{Fault, Maker, Model, Profile, Step};
-use crate::host::{LONG, Lab, Output};
+use crate::host::{LONG, Lab, Output, daemon};
 
 const PF: &str = "0000:01:00.0";
 
@@ -57,7 +57,7 @@ pub(crate) fn perform(lab: &Lab, model: &Model, step: &Step) {
         Step::Vfs(count) => drop(lab.ok(&format!("vgpuctl vfs set {PF} {count}"))),
         Step::Cut => {
             lab.cut();
-            lab.wait("systemctl is-active vgpud libvirtd && virsh list", BOOTED);
+            lab.wait(&format!("systemctl is-active vgpud {} && virsh list", daemon()), BOOTED);
             quiet_kernel(lab);
         }
         Step::KillService
@@ -76,7 +76,7 @@ fn script(step: &Step) -> String {
     match step {
         Step::KillService => format!("systemctl kill --signal KILL vgpud; {ANSWER}"),
         Step::RestartService => "systemctl restart vgpud".to_owned(),
-        Step::KillLibvirtd => format!("kill -KILL $(pidof libvirtd); {ANSWER}"),
+        Step::KillLibvirtd => format!("kill -KILL $(pidof {}); {ANSWER}", daemon()),
         Step::StopUnseen(name) => {
             format!("systemctl stop vgpud && virsh destroy {name}; systemctl start vgpud")
         }
@@ -112,11 +112,12 @@ fn came_to(said: &Output, wanted: bool) {
 fn beside(operation: &str, fault: Fault) -> String {
     let (after, act) = match fault {
         Fault::None => return operation.to_owned(),
-        Fault::KillService(after) => (after, "systemctl kill --signal KILL vgpud"),
+        Fault::KillService(after) => (after, "systemctl kill --signal KILL vgpud".to_owned()),
         Fault::FreezeService(after) => {
-            (after, "pid=$(systemctl show -P MainPID vgpud); kill -STOP $pid; sleep 2; kill -CONT $pid")
+            let freeze = "pid=$(systemctl show -P MainPID vgpud); kill -STOP $pid; sleep 2; kill -CONT $pid";
+            (after, freeze.to_owned())
         }
-        Fault::KillLibvirtd(after) => (after, "kill -KILL $(pidof libvirtd)"),
+        Fault::KillLibvirtd(after) => (after, format!("kill -KILL $(pidof {})", daemon())),
     };
     format!(
         "({operation}) & operation=$!
