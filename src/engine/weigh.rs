@@ -44,7 +44,12 @@ impl Engine {
                 continue;
             };
             let Some(vf) = one.record.device.vf() else { continue };
-            let Some(now) = turns_on(snapshot, vf) else { continue };
+            let Some(now) = turns_on(snapshot, vf) else {
+                if want.profile.weight.is_some() {
+                    tracing::info!(%vf, profile = %want.profile.name, "no turns of a single VF here, its weight means nothing");
+                }
+                continue;
+            };
             let record = &mut one.record;
             let Some(quantum) = wanted_turns(want.profile.weight, record.quantum_before, now) else {
                 continue;
