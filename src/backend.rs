@@ -32,6 +32,7 @@ pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
         Step::SetAutoprobe { pf, on } => sriov::set_autoprobe(sysfs, *pf, *on),
         Step::SetVgpuType { vf, vgpu_type, .. } => nvidia_vfio::set_type(sysfs, *vf, vgpu_type.as_ref()),
         Step::BindVf { vf } => sriov::bind_vf(sysfs, *vf),
+        Step::SetQuantum { vf, quantum, .. } => xe::set_quantum(sysfs, *vf, *quantum),
         Step::TakeGpu { gpu, functions } => passthrough::take(sysfs, *gpu, functions),
         Step::ReturnGpu { gpu, functions } => passthrough::give_back(sysfs, *gpu, functions),
     }
@@ -42,7 +43,7 @@ pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
 #[must_use]
 pub const fn may_block(step: &Step) -> bool {
     match step {
-        Step::CreateMdev { .. } | Step::SetAutoprobe { .. } => false,
+        Step::CreateMdev { .. } | Step::SetAutoprobe { .. } | Step::SetQuantum { .. } => false,
         // Taking a vGPU from a guest is refused, not waited for; but no source promises that.
         Step::SetVgpuType { vgpu_type, .. } => vgpu_type.is_none(),
         Step::RemoveMdev { .. }

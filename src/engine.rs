@@ -48,6 +48,7 @@ mod terms;
 mod turn;
 mod vfs;
 mod view;
+mod weigh;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -27,6 +27,7 @@ mod terms;
 mod usage;
 mod version;
 mod vgpu;
+mod weight;
 
 pub use allocation::{Allocation, AllocationState, Device, DeviceKind, DomainRef, HookDevice, Realized};
 pub use boot::{BootReport, BootStep, Progress, Restored};
@@ -60,3 +61,4 @@ pub use usage::{
 };
 pub use version::{LibvirtVersion, NoVersion};
 pub use vgpu::{VgpuSlot, VgpuType};
+pub use weight::{Quantum, Weight};

@@ -15,6 +15,7 @@
 //! float = "type"            # what may differ from one start to the next: parent, type or vendor
 //! display = true            # display='on' in the hostdev
 //! ramfb = true              # ramfb='on' in the hostdev; needs display
+//! weight = 20               # turns on the GPU's engines beside other slices, 1 to 100
 //! peers = true              # whole GPUs of one domain reach each other; needs gpu
 //!
 //! order = ["0000:41:00.0"]  # for the policy `priority`: the best GPU first
@@ -40,7 +41,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Float, Framebuffer, Kind, Numa, PciId, Policy, Profile, ProfileName, Rules, WhichGpu, Wish, one_line,
+    Float, Framebuffer, Kind, Numa, PciId, Policy, Profile, ProfileName, Rules, Weight, WhichGpu, Wish,
+    one_line,
 };
 
 /// The most bytes a profile file may have.
@@ -106,6 +108,8 @@ struct File {
     ramfb: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     peers: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight: Option<Weight>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     order: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,6 +183,7 @@ pub fn parse(name: ProfileName, text: &str) -> Result<Profile, ProfileError> {
         display: file.display,
         ramfb: file.ramfb,
         peers: file.peers,
+        weight: file.weight,
         ..Profile::new(name, wish)
     };
     validate(&profile)?;
@@ -199,6 +204,7 @@ pub fn print(profile: &Profile) -> String {
         display: profile.display,
         ramfb: profile.ramfb,
         peers: profile.peers,
+        weight: profile.weight,
         order: profile.rules.order.clone(),
         priority: Some(profile.rules.priority).filter(|priority| *priority != 0),
         preemptible: profile.rules.preemptible,

@@ -6,5 +6,6 @@ pub mod clock;
 pub mod openb;
 pub mod replay;
 pub mod scale;
+pub mod scenarios;
 pub mod slots;
 pub mod workloads;

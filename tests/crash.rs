@@ -27,6 +27,10 @@ mod passthrough;
 #[path = "crash/vgpu.rs"]
 mod vgpu;
 
+#[cfg(test)]
+#[path = "crash/xe.rs"]
+mod xe;
+
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -267,7 +267,29 @@ fn every_experiment_writes_a_page() {
     let lists = format!("--nodes {} --pods {}", nodes.display(), tasks.display());
     done(&host, &format!("openb {lists} --policy first-fit,fgd --seeds 2 {report}"));
     assert_eq!(plots(&page), 4, "allocation, its end, fragmentation, refusals");
+    done(&host, &format!("scenario risk-models --seeds 1 {report}"));
+    assert!(plots(&page) >= 2, "time and utilisation");
     let (code, text) =
         refused(&host, &format!("openb {lists} --policy fgd --seeds 1 --report /nowhere/out.html"));
     assert!(code == 4 && text.contains("cannot write /nowhere/out.html"), "{text}");
+}
+
+#[test]
+fn a_scenario_says_its_claim_its_assumptions_and_what_came_out() {
+    let host = Host::new();
+    let found = answer(&host, "scenario risk-models --seeds 2");
+    assert_eq!((&found["scenario"], &found["runs"]), (&json!("risk-models"), &json!(2)));
+    assert!(found["claim"].as_str().is_some_and(|claim| claim.contains("65 -> 92 %")), "{found}");
+    let rows = found["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 18, "six loads, three divisions");
+    let turnaround = |row: &Value| row["turnaround_h"]["mean"].as_f64().expect("hours");
+    for case in rows.chunks(3) {
+        assert!(turnaround(&case[2]) < turnaround(&case[1]), "dynamic division is quicker: {case:?}");
+    }
+    let table = done(&host, "scenario risk-models --seeds 2");
+    let last = found["findings"].as_array().and_then(|lines| lines.last()?.as_str()).expect("findings");
+    assert!(table.contains(last) && table.contains("TURNAROUND H"), "{table}");
+    assert_eq!(answer(&host, "scenario risk-models --seeds 2"), found, "the same seed, the same figures");
+    let (code, text) = refused(&host, "scenario trading");
+    assert!(code == 2 && text.contains("risk-models, imaging"), "{text}");
 }

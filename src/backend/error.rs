@@ -5,7 +5,7 @@ use std::fmt;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DeviceName, Holder, Kind, MdevTypeId, MdevUuid, PciAddress, Refusal, Step};
+use crate::model::{DeviceName, Holder, Kind, MdevTypeId, MdevUuid, PciAddress, Quantum, Refusal, Step};
 use crate::sysfs::SysfsError;
 
 /// The kernel's answer behind a [`StepError`]: can travel between processes, keeps errno.
@@ -77,6 +77,13 @@ pub enum Act {
         /// The driver.
         driver: String,
     },
+    /// Setting how long a VF has the engines at a time.
+    SetQuantum {
+        /// The VF.
+        vf: PciAddress,
+        /// Its turns.
+        quantum: Quantum,
+    },
     /// Giving a whole GPU to its VFIO driver.
     TakeGpu {
         /// The GPU's own function.
@@ -107,6 +114,7 @@ impl fmt::Display for Act {
             }
             Self::SetVgpuType { vf, vgpu_type: None } => write!(f, "take the vGPU from VF {vf}"),
             Self::Bind { vf, driver } => write!(f, "bind {vf} to {driver}"),
+            Self::SetQuantum { vf, quantum } => write!(f, "give VF {vf} {quantum}"),
             Self::TakeGpu { gpu } => write!(f, "bind the whole GPU {gpu} to its VFIO driver"),
             Self::ReturnGpu { function, driver: Some(driver), .. } => {
                 write!(f, "give {function} back to {driver}")
@@ -193,6 +201,16 @@ pub enum StepError {
         count: u32,
         /// VFs it can have.
         total: u32,
+    },
+    /// Some VFs were given memory by hand: then the driver divides nothing, and others would have none.
+    #[error(
+        "VF {missing} of {pf} would have no memory: others were given theirs by hand, and then the driver divides nothing"
+    )]
+    Undivided {
+        /// The PF.
+        pf: PciAddress,
+        /// The number, from 1, of the first VF without.
+        missing: u32,
     },
     /// NVIDIA's driver makes all VFs that a PF can have.
     #[error("driver nvidia makes all {total} VFs of {pf} or none, not {count}")]
@@ -284,7 +302,9 @@ impl StepError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::CutShort { cause, .. } => cause.kind(),
-            Self::Exists { .. } | Self::HasType { .. } | Self::NotWhole { .. } => Kind::Conflict,
+            Self::Exists { .. } | Self::HasType { .. } | Self::NotWhole { .. } | Self::Undivided { .. } => {
+                Kind::Conflict
+            }
             Self::NoRoom { .. } | Self::OtherSize { .. } => Kind::NoCapacity,
             Self::Gone { .. } => Kind::NotFound,
             Self::Held { .. } => Kind::Busy,
@@ -311,6 +331,7 @@ impl StepError {
             | Self::Held { .. }
             | Self::NotWhole { .. }
             | Self::TooManyVfs { .. }
+            | Self::Undivided { .. }
             | Self::AllOrNone { .. }
             | Self::Script { .. }
             | Self::NoDriver { .. }
@@ -334,6 +355,7 @@ impl StepError {
             | Self::Held { .. }
             | Self::NotWhole { .. }
             | Self::TooManyVfs { .. }
+            | Self::Undivided { .. }
             | Self::AllOrNone { .. }
             | Self::Script { .. }
             | Self::NoDriver { .. }
@@ -365,6 +387,9 @@ impl StepError {
             Self::Held { holders, .. } => holders.iter().map(held_hint).collect(),
             Self::NotWhole { .. } => vec!["vgpuctl gpus says of each GPU whether a guest can have it whole".to_owned()],
             Self::TooManyVfs { total, .. } => vec![format!("ask for {total} or fewer")],
+            Self::Undivided { pf, missing } => vec![format!(
+                "let the driver divide it: echo 0 > /sys/bus/pci/devices/{pf}/sriov_admin/.bulk_profile/vram_quota; or give VF {missing} its own: sriov_admin/vf{missing}/profile/vram_quota, in bytes"
+            )],
             Self::AllOrNone { total, .. } => vec![format!("ask for {total}, or for 0")],
             Self::Script { said, .. } if is_locked(said) => vec![
                 "a process has the GPU open: nvidia-persistenced, DCGM, an exporter, nvidia-smi; end it and try again (fuser -v /dev/nvidia* lists them)"
@@ -403,7 +428,7 @@ fn gone_hint(act: &Act) -> String {
             "VFs go with their PF's driver and with each change of their number: vgpuctl gpus lists those that exist"
                 .to_owned()
         }
-        Act::Bind { .. } => {
+        Act::Bind { .. } | Act::SetQuantum { .. } => {
             "the VF went away with its PF's VF count: vgpuctl vfs set makes it again".to_owned()
         }
         Act::TakeGpu { .. } | Act::ReturnGpu { .. } => {
@@ -438,6 +463,10 @@ fn driver_hint(act: &Act, reason: &str) -> String {
             "VFs that take vGPU types stay on driver nvidia; after another driver had one, only making all VFs anew brings it back: sriov-manage -d, then -e"
                 .to_owned()
         }
+        Act::SetQuantum { .. } => {
+            "turns of single VFs need Intel's xe of Linux 6.19 or later on the PF; without it, take the weight from the profile: vgpuctl profile edit NAME --no-weight"
+                .to_owned()
+        }
         Act::Bind { driver, .. } => format!("load it: modprobe {driver}"),
         Act::TakeGpu { .. } => "load it: modprobe vfio-pci".to_owned(),
         Act::ReturnGpu { driver, .. } => {
@@ -454,6 +483,23 @@ fn kernel_hint(act: &Act, errno: Option<Errno>) -> String {
     match (act, errno) {
         (Act::SetVgpuType { .. }, _) => {
             "NVIDIA's driver refused; the kernel log says why in its lines of NVRM: dmesg, and journalctl -b -u nvidia-vgpu-mgr"
+                .to_owned()
+        }
+        (Act::SetQuantum { .. }, Some(Errno::EPERM)) => {
+            "this GPU or its firmware has no turns of single VFs: take the weight from the profile (vgpuctl profile edit NAME --no-weight), or attach one without"
+                .to_owned()
+        }
+        (Act::SetQuantum { .. }, Some(Errno::EIO)) => {
+            "the GPU's firmware refused it; the kernel log says more: dmesg | grep -i guc".to_owned()
+        }
+        (Act::SetQuantum { .. }, Some(Errno::EINVAL | Errno::ERANGE | Errno::EOVERFLOW)) => {
+            "the driver takes no turns of that length: give the profile a smaller weight".to_owned()
+        }
+        (Act::SetQuantum { .. }, Some(Errno::ENODEV | Errno::ENOENT | Errno::ENXIO)) => {
+            "the driver is letting the GPU go: vgpuctl gpus shows what is there".to_owned()
+        }
+        (Act::SetQuantum { .. }, Some(Errno::EUCLEAN)) => {
+            "the tiles of the GPU differ: write the attribute by hand once, 0 is the default; dmesg says more"
                 .to_owned()
         }
         (_, Some(Errno::EACCES | Errno::EPERM)) => {

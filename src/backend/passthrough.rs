@@ -52,6 +52,7 @@ pub fn scan(sysfs: &Sysfs, gpu: &Gpu, holders: &Holders) -> Option<Whole> {
         numa_node: numa_node(sysfs, &gpu.path),
         holders: users.into_iter().collect(),
         framebuffer: None,
+        quantum: None,
         vgpu: None,
     };
     Some(Whole { function, companions, refusal })

@@ -37,7 +37,8 @@ pub fn scan(sysfs: &Sysfs, dir: &str, vendor: u16, holders: &Holders) -> Option<
     let enabled = u32::try_from(links.len()).unwrap_or(u32::MAX);
     let vfs = links.iter().filter_map(|index| read_vf(sysfs, dir, *index, holders)).collect();
     let vf_id = vf_id.map(|device| PciId { vendor, device });
-    Some(Sriov { total, enabled, vf_id, autoprobe, vfs })
+    let by_hand = if enabled == 0 { xe::by_hand(sysfs, dir, total) } else { Vec::new() };
+    Some(Sriov { total, enabled, vf_id, autoprobe, vfs, by_hand })
 }
 
 /// The numbers of the `virtfnN` links in ascending order.
@@ -75,6 +76,7 @@ fn read_vf(sysfs: &Sysfs, pf_dir: &str, index: u32, holders: &Holders) -> Option
         numa_node: numa_node(sysfs, &dir),
         holders: users,
         framebuffer: xe::vram_of(sysfs, pf_dir, index),
+        quantum: xe::quantum_of(sysfs, pf_dir, index),
         vgpu: None,
     })
 }
@@ -125,7 +127,7 @@ fn is_moved_interface(sysfs: &Sysfs, dir: &str) -> bool {
 /// that, and the VFs stay on that driver.
 ///
 /// # Errors
-/// [`StepError::Held`], [`StepError::TooManyVfs`] and [`StepError::AllOrNone`] before anything changes; [`StepError::Script`]; [`StepError::NotSo`]
+/// [`StepError::Held`], [`StepError::TooManyVfs`], [`StepError::Undivided`] and [`StepError::AllOrNone`] before anything changes; [`StepError::Script`]; [`StepError::NotSo`]
 /// when the driver enabled fewer; [`StepError::NoDriver`], [`StepError::Gone`], [`StepError::Kernel`].
 pub fn set_vfs(sysfs: &Sysfs, pf: PciAddress, count: u32, script: Option<&Path>) -> Result<(), StepError> {
     let act = Act::SetVfs { pf, count };
@@ -143,7 +145,14 @@ pub fn set_vfs(sysfs: &Sysfs, pf: PciAddress, count: u32, script: Option<&Path>)
     let bare = sysfs.link_name(&format!("{dir}/driver")).as_deref() != Some(NVIDIA);
     match enabled.len() == count as usize {
         true => {}
-        false if bare => change_count(sysfs, &dir, &act, &enabled, count)?,
+        false if bare => {
+            if enabled.is_empty()
+                && let Some(missing) = xe::undivided(&xe::by_hand(sysfs, &dir, total), count)
+            {
+                return Err(StepError::Undivided { pf, missing });
+            }
+            change_count(sysfs, &dir, &act, &enabled, count)?;
+        }
         false => by_script(sysfs, &dir, &act, &enabled, (count, total), script)?,
     }
     for index in vf_links(sysfs, &dir).into_iter().filter(|_| bare) {

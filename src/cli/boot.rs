@@ -56,6 +56,7 @@ const fn kind(what: &Restored) -> &'static str {
         Restored::Binding { .. } => "binding",
         Restored::Mode { .. } => "mode",
         Restored::Scheduler { .. } => "scheduler",
+        Restored::Quantum { .. } => "quantum",
         Restored::Slice { .. } => "slice",
         Restored::Start { .. } => "start",
     }

@@ -11,7 +11,7 @@ use crate::cli::report::{Format, Report};
 use crate::cli::rules::{RulesArguments, Switch};
 use crate::cli::table::{Table, printable};
 use crate::client::{Client, ClientError, segment};
-use crate::model::{Float, Framebuffer, PciId, Policy, Profile, ProfileName, WhichGpu, Wish};
+use crate::model::{Float, Framebuffer, PciId, Policy, Profile, ProfileName, Weight, WhichGpu, Wish};
 use crate::profile;
 use crate::wire::{Affected, Change, EditProfile, Edited, Kind, Refusal};
 
@@ -49,7 +49,7 @@ struct Changes {
     #[arg(long, value_name = "any|ID", group = "wish")]
     gpu: Option<WhichGpu>,
     /// Read the whole profile from a file; - is stdin
-    #[arg(long, conflicts_with_all = ["wish", "class", "no_class", "policy", "float", "display", "ramfb", "peers"])]
+    #[arg(long, conflicts_with_all = ["wish", "class", "no_class", "policy", "float", "display", "ramfb", "peers", "weight", "no_weight"])]
     file: Option<PathBuf>,
     /// A label for the kind of work, such as graphics
     #[arg(long, conflicts_with = "no_class")]
@@ -72,6 +72,12 @@ struct Changes {
     /// Tell whole GPUs of one domain to its guest's driver as peers
     #[arg(long, value_enum)]
     peers: Option<Switch>,
+    /// How long its turns on the GPU are beside other slices: 1 to 100
+    #[arg(long, value_name = "N", conflicts_with = "no_weight")]
+    weight: Option<Weight>,
+    /// Turns as the GPU gives them by itself
+    #[arg(long)]
+    no_weight: bool,
     #[command(flatten)]
     rules: RulesArguments,
 }
@@ -95,11 +101,14 @@ impl Changes {
             && self.display.is_none()
             && self.ramfb.is_none()
             && self.peers.is_none()
+            && self.weight.is_none()
+            && !self.no_weight
             && self.rules.is_empty()
     }
 
     fn apply(&self, was: &Profile) -> Profile {
         let class = if self.no_class { None } else { self.class.clone().or_else(|| was.class.clone()) };
+        let weight = if self.no_weight { None } else { self.weight.or(was.weight) };
         let on = |switch: Option<Switch>, before| switch.map_or(before, |switch| switch == Switch::On);
         Profile {
             name: was.name.clone(),
@@ -110,6 +119,7 @@ impl Changes {
             display: on(self.display, was.display),
             ramfb: on(self.ramfb, was.ramfb),
             peers: on(self.peers, was.peers),
+            weight,
             rules: self.rules.apply(&was.rules),
         }
     }
@@ -243,6 +253,14 @@ mod tests {
         let changes = Changes { float: Some(Float::Type), no_class: true, ..Changes::default() };
         assert!(!changes.is_empty());
         assert_eq!(changes.apply(&profile()), Profile { float: Float::Type, class: None, ..profile() });
+        let weight = Changes { weight: "20".parse().ok(), ..Changes::default() };
+        let weighed = weight.apply(&profile());
+        assert_eq!(weighed.weight.map(Weight::get), Some(20));
+        assert_eq!(
+            Changes { float: Some(Float::Type), ..Changes::default() }.apply(&weighed).weight,
+            weighed.weight
+        );
+        assert_eq!(Changes { no_weight: true, ..Changes::default() }.apply(&weighed), profile());
         let off = Changes { display: Some(Switch::Off), ..Changes::default() };
         assert!(!off.apply(&profile()).display);
         let other = Changes { mdev_type: Some("nvidia-558".to_owned()), ..Changes::default() };

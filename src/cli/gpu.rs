@@ -16,12 +16,13 @@ pub(super) enum Gpu {
     /// What is not named stays as it is. All of it is remembered and brought back after a boot, in the order that
     /// the driver wants: VFs, size mode, scheduler, then slices. Refused while a slice is on the GPU. VFs of
     /// NVIDIA's driver are made by its own script, all or none; size mode and scheduler need NVIDIA's management
-    /// library.
+    /// library. Intel's xe divides its memory fairly over the VFs; fewer VFs have more each.
     Set(Set),
     /// Forget how a GPU was to be set
     ///
-    /// Size mode and scheduler stay as they are until the next boot, and no longer come back then. The number of
-    /// VFs is forgotten with `vgpuctl vfs forget`.
+    /// Size mode and scheduler of a GPU of NVIDIA's stay as they are until the next boot, and no longer come back
+    /// then; the number of its VFs is forgotten with `vgpuctl vfs forget`. Of any other GPU the number of VFs is all
+    /// that is set, and it is forgotten with this: those that exist stay.
     Forget {
         /// The GPU: PCI address or name, as `vgpuctl gpus` prints it
         gpu: String,

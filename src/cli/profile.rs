@@ -13,7 +13,7 @@ use crate::cli::rules::{self, RulesArguments};
 use crate::cli::table::{Table, facts};
 use crate::client::{Client, ClientError, segment};
 use crate::model::{
-    AllocationId, Float, Framebuffer, PciId, Policy, Profile, ProfileName, Rules, WhichGpu, Wish,
+    AllocationId, Float, Framebuffer, PciId, Policy, Profile, ProfileName, Rules, Weight, WhichGpu, Wish,
 };
 use crate::profile;
 use crate::wire::{Changed, Explanation, Kind, ProfileUse, Profiles, Refusal};
@@ -71,6 +71,7 @@ pub(super) enum Command {
 ///   priority = 10
 ///   numa = "prefer"
 ///   float = "parent"         # what may differ from one start to the next
+///   weight = 20              # turns on the GPU beside other slices, 1 to 100
 ///   display = false
 ///   ramfb = false
 #[derive(Debug, Args)]
@@ -98,6 +99,12 @@ pub(super) struct Create {
     /// Only GPUs below one PCIe switch for one domain, told to NVIDIA's driver in the guest as peers (GPUDirect P2P)
     #[arg(long, requires = "gpu", conflicts_with = "file")]
     peers: bool,
+    /// How long its turns on the GPU are beside other slices: 1 to 100, twice the number is twice as long
+    ///
+    /// Intel's xe gives a VF 2 ms for each unit. Other GPUs cannot weigh one slice; `profile explain` says which can.
+    /// Give a weight to every profile that shares such a GPU: a slice without one has turns without a limit.
+    #[arg(long, conflicts_with = "file", value_name = "N")]
+    weight: Option<Weight>,
     #[command(flatten)]
     rules: RulesArguments,
 }
@@ -173,10 +180,19 @@ impl Create {
                 ));
             }
         };
-        let Self { name, class, policy, float, display, ramfb, peers, rules, .. } = self;
+        let Self { name, class, policy, float, display, ramfb, peers, weight, rules, .. } = self;
         let rules = rules.apply(&Rules::default());
-        let profile =
-            Profile { class, policy, float, display, ramfb, peers, rules, ..Profile::new(name, wish) };
+        let profile = Profile {
+            class,
+            policy,
+            float,
+            display,
+            ramfb,
+            peers,
+            weight,
+            rules,
+            ..Profile::new(name, wish)
+        };
         profile::validate(&profile).map_err(refuse)?;
         Ok(profile)
     }
@@ -254,6 +270,7 @@ fn show(used: &ProfileUse) -> String {
         ("display", display(profile)),
     ];
     lines.extend(profile.peers.then(|| ("peers", "yes: below one switch".to_owned())));
+    lines.extend(profile.weight.map(|weight| ("weight", weight.to_string())));
     lines.extend(rules::told(profile));
     lines.push(("allocations", used.allocations.to_string()));
     facts(&lines)
@@ -274,7 +291,7 @@ fn display(profile: &Profile) -> String {
 fn explain(answer: &Explanation) -> String {
     let profile = &answer.profile;
     let mut text = format!("profile {}: {}, policy {}\n", profile.name, profile.wish, answer.policy);
-    for bound in &answer.bounds {
+    for bound in answer.bounds.iter().chain(&answer.notes) {
         text.push_str(&format!("{}\n", crate::cli::table::printable(bound)));
     }
     if answer.candidates.is_empty() {

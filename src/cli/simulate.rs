@@ -7,6 +7,7 @@ mod input;
 mod openb;
 mod plots;
 mod progress;
+mod scenario;
 mod slots;
 mod trace;
 mod workload;
@@ -31,6 +32,7 @@ pub(super) enum Command {
     Trace(trace::Trace),
     History(history::History),
     Workload(workload::Named),
+    Scenario(scenario::Claim),
 }
 
 impl Command {
@@ -43,6 +45,7 @@ impl Command {
             Self::Trace(command) => command.run(format),
             Self::History(command) => command.run(client, format),
             Self::Workload(command) => command.run(format),
+            Self::Scenario(command) => command.run(format),
         }
     }
 }

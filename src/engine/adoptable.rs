@@ -256,6 +256,7 @@ fn found_mdev(facts: &Facts<'_>, asked: &Asked, uuid: MdevUuid) -> Result<Found,
             boot_id: facts.boot_id.clone(),
             run: facts.run,
             before: Vec::new(),
+            quantum_before: None,
         }),
         settled: Some(Settled { gpu: gpu.id.clone(), mdev_type: Some(mdev.mdev_type.clone()), vf_id: None }),
         what: format!("{} on {}", mdev.mdev_type, parent.name),
@@ -301,6 +302,7 @@ fn found_vf(
         boot_id: facts.boot_id.clone(),
         run: facts.run,
         before: Vec::new(),
+        quantum_before: None,
     });
     let made = realized.is_some();
     let settled =

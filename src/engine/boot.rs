@@ -339,7 +339,8 @@ impl Engine {
             // A count that somebody changed in this boot is theirs.
             Restored::Vfs { gpu } => unmet.contains(gpu),
             Restored::Slice { .. } | Restored::Mode { .. } | Restored::Scheduler { .. } => true,
-            Restored::Binding { .. } | Restored::Start { .. } => false,
+            // Told with its slice when it failed.
+            Restored::Binding { .. } | Restored::Quantum { .. } | Restored::Start { .. } => false,
         };
         let report = self.boot_report();
         let open = report.steps.iter().filter(|step| step.progress != Progress::Done && is_told(&step.what));

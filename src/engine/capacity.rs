@@ -127,7 +127,8 @@ impl Engine {
         let owners = self.owners(&snapshot);
         let closed = self.bars_of_unfinished(&snapshot);
         let decision = placement::weigh(&want, None, &snapshot, &owners, &closed);
-        let notes = placement::maps(&decision, &snapshot, &owners);
+        let mut notes = placement::maps(&decision, &snapshot, &owners);
+        notes.extend(self.weighing(&profile, decision.candidates.iter().map(|one| &one.gpu), &snapshot));
         let decisions = vec![Decision { allocation: None, ..decision }];
         Ok(Explained { entry: None, decisions, notes, now: true })
     }
@@ -175,6 +176,8 @@ impl Engine {
             });
         }
         notes.extend(placement::maps(&decision, &snapshot, &owners));
+        let gpus = decision.candidates.iter().map(|one| &one.gpu);
+        notes.extend(self.weighing(&wanted.profile, gpus, &snapshot));
         Ok(Explained { entry: None, decisions: vec![decision], notes, now: true })
     }
 }

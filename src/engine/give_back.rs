@@ -69,19 +69,21 @@ impl Engine {
     }
 
     /// Nothing in the kernel changes when a VF is given back, so nothing there would refuse it while a guest has it.
-    fn refuse_held_vf(&self, record: &Realized, deadline: Instant) -> Result<(), Refusal> {
+    /// Returns the turns to put back, where a weight changed them.
+    fn free_vf(&self, record: &Realized, deadline: Instant) -> Result<Option<Step>, Refusal> {
         let snapshot = self.fresh(deadline)?;
-        let holder = record
-            .device
-            .vf()
-            .and_then(|address| snapshot.function(address))
-            .and_then(|(_, vf)| vf.holders.first());
-        match holder {
-            Some(holder) => {
-                Err(Refusal::new(Kind::Busy, format!("VF {} is held by {holder}", record.device)))
-            }
-            None => Ok(()),
+        let Some((_, vf)) = record.device.vf().and_then(|address| snapshot.function(address)) else {
+            return Ok(None);
+        };
+        if let Some(holder) = vf.holders.first() {
+            return Err(Refusal::new(Kind::Busy, format!("VF {} is held by {holder}", record.device)));
         }
+        let back = record.quantum_before.filter(|before| vf.quantum != Some(*before));
+        Ok(back.map(|quantum| Step::SetQuantum {
+            vf: vf.address,
+            quantum,
+            before: vf.quantum.unwrap_or_default(),
+        }))
     }
 
     /// Returns whether the slice is on another parent or of another type than we made it: then it is not ours.
@@ -113,7 +115,8 @@ impl Engine {
         refusals
     }
 
-    /// Arms the helper that removes an mdev or the vGPU of a VF, or gives a whole GPU back. A bare VF needs none: its record is forgotten.
+    /// Arms the helper that removes an mdev or the vGPU of a VF, gives a whole GPU back, or a VF the turns that it had.
+    /// A bare VF with its own turns needs none: its record is forgotten.
     fn begin_removal(&self, record: Realized, deadline: Instant) -> Result<Option<Armed>, Refusal> {
         let step = match (record.device, &record.mdev_type) {
             (Device::Mdev(uuid), _) => Step::RemoveMdev { uuid },
@@ -123,11 +126,13 @@ impl Engine {
             (Device::Vf(gpu), None) if !record.before.is_empty() => {
                 Step::ReturnGpu { gpu, functions: record.before.clone() }
             }
-            (Device::Vf(_), None) => {
-                self.refuse_held_vf(&record, deadline)?;
-                self.defer(vec![Change::DeleteRealized(record.allocation)]);
-                return Ok(None);
-            }
+            (Device::Vf(_), None) => match self.free_vf(&record, deadline)? {
+                Some(step) => step,
+                None => {
+                    self.defer(vec![Change::DeleteRealized(record.allocation)]);
+                    return Ok(None);
+                }
+            },
         };
         if let Some(stuck) = self.stuck_on(record.device) {
             return Err(Refusal::new(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Engine;
 use super::admit::Wanted;
 use crate::ledger::{Book, Change, Need};
-use crate::model::{AllocationId, Kind, Profile, ProfileName, Refusal};
+use crate::model::{AllocationId, BackendKind, Gpu, Kind, Profile, ProfileName, Refusal, Wish};
 use crate::placement;
 use crate::profile;
 use crate::wire;
@@ -119,7 +119,9 @@ impl Engine {
                 bounds.reasons().into_iter().map(tell).chain(bounds.lifts(id, name)).collect()
             }
         };
-        Ok(wire::Explanation { profile, policy, candidates, bounds })
+        let mut notes = self.weighing(&profile, candidates.iter().map(|one| &one.gpu), &snapshot);
+        notes.extend(snapshot.gpus.iter().filter_map(|gpu| share_needed(&profile.wish, gpu)));
+        Ok(wire::Explanation { profile, policy, candidates, bounds, notes })
     }
 
     fn follower(&self, name: &ProfileName, id: &AllocationId) -> Result<Wanted, Refusal> {
@@ -138,6 +140,26 @@ impl Engine {
             Refusal::new(Kind::Busy, "the host's devices are still being read for the first time")
         })
     }
+}
+
+/// Says what a VF of an Intel GPU would need for a framebuffer that the driver's fair division does not give.
+fn share_needed(wish: &Wish, gpu: &Gpu) -> Option<String> {
+    let (Wish::Framebuffer(wanted), BackendKind::Xe, Some(sriov)) = (wish, gpu.backend, &gpu.sriov) else {
+        return None;
+    };
+    let shares = || sriov.vfs.iter().filter_map(|vf| vf.framebuffer);
+    let largest = shares().max().filter(|largest| largest < wanted)?;
+    let all: u64 = shares().map(|share| u64::from(share.mib())).sum();
+    let needed = u64::from(wanted.mib());
+    let instead = match all / needed {
+        0 => format!("it has only {all} MiB for all VFs together"),
+        most => format!("at most {most} VFs have that: vgpuctl gpu set {} --vfs {most}", gpu.name),
+    };
+    Some(format!(
+        "framebuffer {wanted}: {} has divided its memory into shares of at most {largest}, and a vram_quota of {} bytes would be needed; {instead}",
+        gpu.name,
+        needed << 20
+    ))
 }
 
 fn unused(book: &Book, name: &ProfileName) -> Result<(), Refusal> {
@@ -182,11 +204,28 @@ fn allocations(count: usize, does: &str, do_: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Framebuffer, Wish};
+    use crate::model::Framebuffer;
+    use crate::model::fixture::{pf, vf};
 
     fn profile(wish: Wish) -> Profile {
         let name = "desk".parse().expect("name");
         Profile::new(name, wish)
+    }
+
+    #[test]
+    fn a_share_that_the_division_does_not_give_is_told_in_bytes_and_in_vfs() {
+        let gib = |gib: u32| Framebuffer::from_mib(gib * 1024);
+        let share = |index: u32| {
+            let found = vf(&format!("0000:03:00.{}", index + 1), "8086:e211");
+            crate::model::Vf { index, framebuffer: Some(gib(6)), ..found }
+        };
+        let gpu = Gpu { backend: BackendKind::Xe, ..pf("a", (0..4).map(share).collect()) };
+        let told = |size: u32| share_needed(&Wish::Framebuffer(gib(size)), &gpu);
+        assert_eq!(told(6), None);
+        let eight = told(8).expect("more than a share");
+        assert!(eight.contains("8589934592 bytes") && eight.contains("gpu set a --vfs 3"), "{eight}");
+        assert!(told(25).expect("more than all").contains("only 24576 MiB for all VFs"));
+        assert_eq!(share_needed(&Wish::Framebuffer(gib(8)), &pf("b", Vec::new())), None, "another road");
     }
 
     #[test]

@@ -132,6 +132,7 @@ mod tests {
             one.owner = (number > 0).then(owner);
             let record = Realized {
                 before: Vec::new(),
+                quantum_before: None,
                 allocation: one.id.clone(),
                 device: one.device,
                 gpu: "virtual:a".parse().expect("id"),

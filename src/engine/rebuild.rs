@@ -161,6 +161,7 @@ fn record(facts: &Facts<'_>, claim: &Claim) -> Option<Realized> {
         boot_id: facts.boot_id.clone(),
         run: facts.run,
         before: Vec::new(),
+        quantum_before: None,
     };
     match claim.device {
         Device::Mdev(uuid) => facts.snapshot.mdev(uuid).map(|(gpu, parent, mdev)| Realized {

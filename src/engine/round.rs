@@ -9,7 +9,8 @@ use super::work::{Armed, End, Failure};
 use crate::backend;
 use crate::ledger::{Change, Intent, Need};
 use crate::model::{
-    Device, DeviceName, Gpu, HostDriver, HostSnapshot, Kind, MdevParent, Realized, Refusal, RunId, Step,
+    Device, DeviceName, Gpu, HostDriver, HostSnapshot, Kind, MdevParent, Quantum, Realized, Refusal, RunId,
+    Step,
 };
 use crate::placement::{Barred, Choice};
 use crate::plan;
@@ -150,6 +151,7 @@ impl Engine {
                 | Step::SetVgpuType { .. }
                 | Step::RemoveMdev { .. }
                 | Step::SetAutoprobe { .. }
+                | Step::SetQuantum { .. }
                 | Step::TakeGpu { .. }
                 | Step::ReturnGpu { .. }
                 | Step::BindVf { .. } => {}
@@ -260,7 +262,15 @@ impl Engine {
             boot_id: self.inner.boot_id.clone(),
             run,
             before: self.drivers_before(want, choice),
+            quantum_before: self.quantum_before(want),
         }
+    }
+
+    /// What a VF goes back to: the turns that it had first, also when they did not come back after a run before.
+    fn quantum_before(&self, want: &Wanted) -> Option<Quantum> {
+        let ledger = self.ledger();
+        let known = ledger.book().realized.get(&want.allocation.id)?;
+        known.quantum_before.filter(|_| known.device == want.allocation.device)
     }
 
     /// What a whole GPU goes back to: the drivers from which it was taken first, also when it was taken in a run before

@@ -1,4 +1,4 @@
-//! How a GPU of NVIDIA's is set: its VFs, mixed or equal sizes, the scheduler. Remembered, and brought back by the
+//! How a GPU is set: its VFs; of one of NVIDIA's, mixed or equal sizes and the scheduler too. Remembered, and brought back by the
 //! road of [`boot`](super::boot).
 //!
 //! The wish is stored first, then brought about, then marked as met: a service that ends between the two finds it
@@ -70,7 +70,8 @@ impl Engine {
         Ok(wire::Changed { change: wire::Change::Done, notes })
     }
 
-    /// Forgets how a GPU was to be set. Nothing is changed on it. Also of one that is not here, by its identity.
+    /// Forgets how a GPU was to be set: where VFs are all that can be, as [`Engine::forget_vfs`]. Nothing else is
+    /// changed on it. Also of one that is not here, by its identity.
     ///
     /// # Errors
     /// When there is neither such a GPU nor a memory of it.
@@ -79,7 +80,13 @@ impl Engine {
         let known = self.ledger().book().settings.keys().find(|id| id.as_str() == name).cloned();
         let id = match known {
             Some(id) => id,
-            None => find(&snapshot, name)?.id.clone(),
+            None => match find(&snapshot, name)? {
+                // The number of VFs is all that can be set of it.
+                gpu if !gpu.is_on_nvidia() && !self.ledger().book().settings.contains_key(&gpu.id) => {
+                    return self.forget_vfs(gpu.id.as_str());
+                }
+                gpu => gpu.id.clone(),
+            },
         };
         let change = match self.ledger().book().settings.contains_key(&id) {
             false => wire::Change::Unchanged,
@@ -155,7 +162,7 @@ impl Engine {
             Stage::Mode => setting.mode.is_none() || setting.mode == state.size_mode,
             Stage::Scheduler => is_scheduled(setting, state),
             // VFs have a wish of their own, and slices a promise.
-            Stage::Vfs | Stage::Binding | Stage::Slices => true,
+            Stage::Vfs | Stage::Binding | Stage::Quanta | Stage::Slices => true,
         };
         if !matches!(leg.stage, Stage::Mode | Stage::Scheduler) {
             return Ok(());
@@ -163,8 +170,9 @@ impl Engine {
         let nvml = &self.inner.nvml;
         // Just after its VFs were made the library may not know the GPU yet.
         let mut said = Err("it was not asked".to_owned());
-        let missing =
-            |said: &Result<GpuState, String>| leg.missing(&Ground { gpu, vf: None, nvml: Some(said) });
+        let missing = |said: &Result<GpuState, String>| {
+            leg.missing(&Ground { gpu, count: None, vf: None, nvml: Some(said) })
+        };
         let there = wait_until(leg.within.min(PATIENCE), || {
             said = nvml.gpu(address).map_err(|error| Refusal::from(error).message);
             said.as_ref().is_ok_and(is_so) || missing(&said).is_none()

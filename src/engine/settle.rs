@@ -30,6 +30,7 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
                     boot_id: intent.boot_id.clone(),
                     run: intent.run,
                     before: Vec::new(),
+                    quantum_before: None,
                 })],
                 None => vec![Change::PutHandmade(Handmade {
                     uuid: *uuid,
@@ -44,6 +45,9 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
             vgpu_outcome(intent, book, snapshot, *vf, vgpu_type.as_ref())
         }
         Step::RemoveMdev { .. } | Step::BindVf { .. } => Vec::new(),
+        Step::SetQuantum { vf, quantum, before } => {
+            super::weigh::outcome(intent, book, snapshot, (*vf, *quantum, *before))
+        }
         Step::TakeGpu { gpu, functions } => taken_gpu(intent, book, snapshot, *gpu, functions),
         Step::ReturnGpu { gpu, functions } => match snapshot.whole(*gpu) {
             Some((_, whole)) if !whole.is_on(functions) => Vec::new(),
@@ -92,6 +96,7 @@ fn taken_gpu(
         boot_id: intent.boot_id.clone(),
         run: intent.run,
         before: merged(known.map(|record| record.before.clone()).unwrap_or_default(), functions),
+        quantum_before: None,
     })]
 }
 
@@ -116,6 +121,7 @@ fn vgpu_outcome(
             boot_id: intent.boot_id.clone(),
             run: intent.run,
             before: Vec::new(),
+            quantum_before: None,
         })],
         (None, Some(_), _) | (Some(_), _, _) => Vec::new(),
     }
@@ -161,6 +167,7 @@ impl Engine {
             Step::CreateMdev { .. }
             | Step::RemoveMdev { .. }
             | Step::SetVgpuType { .. }
+            | Step::SetQuantum { .. }
             | Step::TakeGpu { .. }
             | Step::ReturnGpu { .. },
             Some(allocation),

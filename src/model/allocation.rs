@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     AllocationId, BootId, DeviceName, DomainUuid, GpuId, HostDriver, MdevTypeId, MdevUuid, OwnerName,
-    PciAddress, PciId, Pointing, ProfileName, RunId, Settled, Terms,
+    PciAddress, PciId, Pointing, ProfileName, Quantum, RunId, Settled, Terms,
 };
 
 /// What the domain's XML names.
@@ -157,4 +157,7 @@ pub struct Realized {
     /// The functions of a whole GPU with the drivers that they had before, and get back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<HostDriver>,
+    /// The turns that a VF had before a weight was put on it, and gets back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantum_before: Option<Quantum>,
 }

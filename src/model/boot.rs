@@ -30,6 +30,13 @@ pub enum Restored {
         /// The GPU by its stable identity.
         gpu: GpuId,
     },
+    /// The turns of a guaranteed VF, by its profile's weight.
+    Quantum {
+        /// Whose VF.
+        allocation: AllocationId,
+        /// On which GPU.
+        gpu: GpuId,
+    },
     /// The slice of a guaranteed allocation.
     Slice {
         /// Whose slice.
@@ -53,6 +60,7 @@ impl Restored {
             | Self::Binding { gpu }
             | Self::Mode { gpu }
             | Self::Scheduler { gpu }
+            | Self::Quantum { gpu, .. }
             | Self::Slice { gpu, .. } => Some(gpu),
             Self::Start { .. } => None,
         }

@@ -38,6 +38,7 @@ pub(crate) fn pf(name: &str, vfs: Vec<Vf>) -> Gpu {
         vf_id: Some(pci_id("8086:10ca")),
         autoprobe: Some(false),
         vfs,
+        by_hand: Vec::new(),
     };
     Gpu { backend: BackendKind::Sriov, sriov: Some(sriov), ..gpu(name, Vec::new()) }
 }
@@ -74,6 +75,7 @@ pub(crate) fn vf(address: &str, id: &str) -> Vf {
         numa_node: None,
         holders: Vec::new(),
         framebuffer: None,
+        quantum: None,
         vgpu: None,
     }
 }

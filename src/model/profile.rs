@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     DeviceKind, DeviceName, Float, Framebuffer, GpuId, IdError, MdevTypeId, PciId, Policy, ProfileName,
-    Rules, Score,
+    Rules, Score, Weight,
 };
 
 /// What a profile asks for. Exactly one of these.
@@ -127,6 +127,9 @@ pub struct Profile {
     /// Whether the whole GPUs that one domain has by this profile are told to its guest's driver as peers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub peers: bool,
+    /// How much of the GPU's time a slice gets beside others, where the road can weigh one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<Weight>,
     /// What else binds the choice of a GPU.
     #[serde(default, skip_serializing_if = "Rules::is_default")]
     pub rules: Rules,
@@ -145,6 +148,7 @@ impl Profile {
             display: false,
             ramfb: false,
             peers: false,
+            weight: None,
             rules: Rules::default(),
         }
     }

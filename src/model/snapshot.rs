@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     BootId, DeviceName, Framebuffer, GpuId, Holder, IommuGroupId, MdevTypeId, MdevUuid, NvmlFacts,
-    PciAddress, PciId, VgpuSlot, VgpuType,
+    PciAddress, PciId, Quantum, VgpuSlot, VgpuType,
 };
 
 /// Everything that was read from the host at one moment. Immutable once made.
@@ -153,6 +153,10 @@ pub struct Sriov {
     pub autoprobe: Option<bool>,
     /// The enabled VFs by number.
     pub vfs: Vec<Vf>,
+    /// Numbers, from 1, of VFs that somebody gave memory by hand before any is enabled: then the driver of the PF
+    /// divides nothing by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_hand: Vec<u32>,
 }
 
 /// One virtual function.
@@ -177,6 +181,9 @@ pub struct Vf {
     /// Its share of the GPU's memory, where the driver says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framebuffer: Option<Framebuffer>,
+    /// Its turns on the engines, where the driver says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantum: Option<Quantum>,
     /// Its vGPU types, where a vendor's driver makes slices by a type number on the VF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vgpu: Option<VgpuSlot>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Device, DeviceName, HostDriver, MdevTypeId, MdevUuid, PciAddress};
+use crate::model::{Device, DeviceName, HostDriver, MdevTypeId, MdevUuid, PciAddress, Quantum};
 
 /// One kernel change. Written into an intent before it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,15 @@ pub enum Step {
         /// The VF.
         vf: PciAddress,
     },
+    /// Set how long a VF has the engines at a time. Reverse: the same with `before`.
+    SetQuantum {
+        /// The VF.
+        vf: PciAddress,
+        /// Its turns.
+        quantum: Quantum,
+        /// The turns it had before.
+        before: Quantum,
+    },
     /// Give a whole GPU, with the functions that go with it, to VFIO drivers. Reverse: [`Step::ReturnGpu`].
     TakeGpu {
         /// The GPU's own function.
@@ -83,7 +92,9 @@ impl Step {
     pub const fn device(&self) -> Option<Device> {
         match self {
             Self::CreateMdev { uuid, .. } | Self::RemoveMdev { uuid } => Some(Device::Mdev(*uuid)),
-            Self::BindVf { vf } | Self::SetVgpuType { vf, .. } => Some(Device::Vf(*vf)),
+            Self::BindVf { vf } | Self::SetVgpuType { vf, .. } | Self::SetQuantum { vf, .. } => {
+                Some(Device::Vf(*vf))
+            }
             Self::TakeGpu { gpu, .. } | Self::ReturnGpu { gpu, .. } => Some(Device::Vf(*gpu)),
             Self::SetVfs { .. } | Self::SetAutoprobe { .. } => None,
         }
@@ -107,6 +118,7 @@ impl fmt::Display for Step {
             }
             Self::SetVgpuType { vf, vgpu_type: None, .. } => write!(f, "take the vGPU from VF {vf}"),
             Self::BindVf { vf } => write!(f, "bind VF {vf} to its VFIO driver"),
+            Self::SetQuantum { vf, quantum, .. } => write!(f, "give VF {vf} {quantum}"),
             Self::TakeGpu { gpu, .. } => write!(f, "bind the whole GPU {gpu} to its VFIO driver"),
             Self::ReturnGpu { gpu, .. } => write!(f, "give the whole GPU {gpu} back to the host's driver"),
         }

@@ -48,6 +48,12 @@ pub fn effects(was: &Profile, is: &Profile, allocation: &Allocation, snapshot: &
         }),
         (_, None) => {}
     }
+    if was.weight != is.weight {
+        effects.push(match is.weight {
+            Some(weight) => format!("next start: weight {weight}, where its GPU can weigh one slice"),
+            None => "next start: no weight".to_owned(),
+        });
+    }
     if (was.display, was.ramfb) != (is.display, is.ramfb) {
         effects.push("its hostdev keeps the display it has until it is detached and attached".to_owned());
     }
@@ -120,5 +126,8 @@ mod tests {
         let one = of_type("t-1", Float::Parent);
         let shown = Profile { display: true, ..one.clone() };
         assert!(told(&one, &shown, true).contains("keeps the display"));
+        let weighed = Profile { weight: Some(20.try_into().expect("a weight")), ..one.clone() };
+        assert!(told(&one, &weighed, true).starts_with("next start: weight 20"));
+        assert_eq!(told(&weighed, &one, true), "next start: no weight");
     }
 }

@@ -19,3 +19,5 @@ mod storm;
 mod theirs;
 #[path = "vendors/together.rs"]
 mod together;
+#[path = "vendors/weight.rs"]
+mod weight;

@@ -5,6 +5,7 @@ mod number;
 mod pci;
 mod sleep;
 mod vgpu;
+mod xe;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -118,6 +119,9 @@ impl Kernel {
             "sriov_drivers_autoprobe" => Effect::Done(self.set_bool(path, value)),
             "driver_override" => self.set_override(dir, value),
             "current_vgpu_type" => Effect::Done(self.set_vgpu_type(dir, value)),
+            "exec_quantum_ms" | "preempt_timeout_us" | "vram_quota" => {
+                Effect::Done(self.set_provision(path, value))
+            }
             "drivers_probe" => self.probe(value),
             "bind" => self.bind_by_hand(dir, value),
             "unbind" => self.unbind(dir, value),

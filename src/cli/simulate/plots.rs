@@ -10,6 +10,7 @@ use crate::page::{
 };
 use crate::simulate::openb::{PolicyResult, Statistic};
 use crate::simulate::replay::{Outcome, Point, Run};
+use crate::simulate::scenarios::{Findings, Row};
 use crate::simulate::slots::{Busy, BySize, Filled, Frame};
 use crate::wire::Refusal;
 
@@ -450,4 +451,53 @@ fn by_size(rows: &[(&String, &Vec<BySize>)]) -> Part {
     let plot = Bars { title: text(title), x, groups: sizes.iter().enumerate().map(group).collect() };
     let about = "Large slices are refused first when memory lies in pieces. Shorter is better.";
     figure(title, about, Vec::new(), plot.draw())
+}
+
+/// A claim put to the test.
+pub(super) fn scenario(found: &Findings) -> Ready {
+    let mut groups: Vec<(&str, Vec<&Row>)> = Vec::new();
+    for row in &found.rows {
+        match groups.last_mut().filter(|(case, _)| *case == row.case) {
+            Some((_, rows)) => rows.push(row),
+            None => groups.push((&row.case, vec![row])),
+        }
+    }
+    let bars = |title: &str, (about, axis): (&str, &str), unit: Unit, value: fn(&Row) -> f64| {
+        let bar = |row: &&Row| Bar { name: text(row.division), value: Some(value(row)) };
+        let group = |(case, rows): &(&str, Vec<&Row>)| Group {
+            name: text(case),
+            bars: rows.iter().map(bar).collect(),
+        };
+        let groups = groups.iter().map(group).collect();
+        let plot = Bars { title: text(title), x: (text(axis), unit), groups };
+        figure(title, about, Vec::new(), plot.draw())
+    };
+    let used = "How much of what the GPUs can compute was work that somebody wanted. Longer is better, as long as there is \
+                work to do.";
+    let time = "From the request to the end, with the time in the line, in the mean. Shorter is better.";
+    let parts = vec![
+        Part::Text(text("What came out"), found.findings.clone()),
+        bars("Utilisation", (used, "of the GPUs' compute"), Unit::Percent, |row| {
+            row.utilisation_percent.mean
+        }),
+        bars("Time until done", (time, "mean"), Unit::Seconds, |row| row.turnaround_h.mean * 3600.0),
+        bars(
+            "Time in the line",
+            ("Before anything was computed, in the mean. Shorter is better.", "mean"),
+            Unit::Seconds,
+            |row| row.waiting_h.mean * 3600.0,
+        ),
+        Part::Text(text("Assumed"), found.assumptions.clone()),
+    ];
+    let lead = format!(
+        "The claim: {}. Below is what a model with the stated assumptions gives, in the mean of {} runs; nothing here was \
+         measured on hardware.",
+        found.claim, found.runs
+    );
+    Ready(Page {
+        title: format!("A claim put to the test: {}", found.scenario),
+        lead,
+        parts,
+        command: String::new(),
+    })
 }

@@ -86,6 +86,7 @@ impl Course {
             | Restored::Binding { .. }
             | Restored::Mode { .. }
             | Restored::Scheduler { .. }
+            | Restored::Quantum { .. }
             | Restored::Start { .. } => None,
         });
         slices.collect()

@@ -13,7 +13,7 @@ use crate::engine::guaranteed::{is_guaranteed, place_of};
 use crate::ledger::{Book, SettingWish, VfWish};
 use crate::model::{
     Allocation, AllocationId, BootId, Device, DomainRef, Gpu, GpuId, GpuState, HookDevice, HostSnapshot,
-    MdevTypeId, PciAddress, Restored, Settled, Sriov, Vf,
+    MdevTypeId, PciAddress, Quantum, Restored, Settled, Sriov, Vf,
 };
 use crate::profile::{self, Bounds, Fit, SavedImage};
 
@@ -104,6 +104,7 @@ pub(super) fn plan(facts: &Facts<'_>) -> Vec<Planned> {
         Some(slice)
     });
     let slices: Vec<Planned> = slices.collect();
+    steps.extend(slices.iter().filter_map(|slice| quantum(slice, facts)));
     steps.extend(slices);
     steps.extend(facts.starting.iter().filter_map(|starting| start(starting, facts, to_come)));
     steps
@@ -160,7 +161,7 @@ fn count_of(count: u32) -> String {
 
 fn judge(wish: &VfWish, gpu: Option<&Gpu>, facts: &Facts<'_>) -> (Verdict, Verdict) {
     let both = |verdict: Verdict| (verdict.clone(), verdict);
-    let (gpu, sriov) = match ready_pf(&wish.gpu, gpu, facts) {
+    let (gpu, sriov) = match ready_pf(wish, gpu, facts) {
         Ok(ready) => ready,
         Err(verdict) => return both(verdict),
     };
@@ -192,12 +193,13 @@ pub(in crate::engine) fn others(enabled: u32) -> String {
 
 /// Returns a PF that has all that VFs need, or what is missing.
 fn ready_pf<'a>(
-    wanted: &GpuId,
+    wish: &VfWish,
     gpu: Option<&'a Gpu>,
     facts: &Facts<'_>,
 ) -> Result<(&'a Gpu, &'a Sriov), Verdict> {
-    let gpu = gpu.ok_or_else(|| absent(wanted, facts))?;
-    let ground = Ground { gpu, vf: None, nvml: None };
+    let gpu = gpu.ok_or_else(|| absent(&wish.gpu, facts))?;
+    let count = Some(wish.count);
+    let ground = Ground { gpu, count, vf: None, nvml: None };
     let missing = road::leg_of(Some(gpu), Stage::Vfs).and_then(|leg| leg.missing(&ground));
     match (missing, &gpu.sriov) {
         (None, Some(sriov)) => Ok((gpu, sriov)),
@@ -241,15 +243,19 @@ fn setting(wish: &SettingWish, facts: &Facts<'_>) -> Vec<Planned> {
             let so = found.is_some_and(|found| wish.setting.is_scheduled_by(found));
             Some((leg, Restored::Scheduler { gpu: id() }, wish.setting.scheduler_text(), text.to_owned(), so))
         }
-        Stage::Vfs | Stage::Binding | Stage::Slices => None,
+        Stage::Vfs | Stage::Binding | Stage::Quanta | Stage::Slices => None,
     });
     asked
         .map(|(leg, what, wanted, found, so)| {
             let verdict = match gpu {
                 None => absent(&wish.gpu, facts),
-                Some(gpu) => {
-                    set_verdict(wish, so, leg.missing(&Ground { gpu, vf: None, nvml }), state, facts)
-                }
+                Some(gpu) => set_verdict(
+                    wish,
+                    so,
+                    leg.missing(&Ground { gpu, count: None, vf: None, nvml }),
+                    state,
+                    facts,
+                ),
             };
             Planned { what, place: place.clone(), wanted, found, verdict, within: Some(leg.within) }
         })
@@ -310,6 +316,37 @@ fn slice(allocation: &Allocation, settled: &Settled, facts: &Facts<'_>, vfs_to_c
         verdict,
         within: within(gpu, Stage::Slices),
     }
+}
+
+/// The turns of a guaranteed VF whose profile has a weight; they are set with the slice.
+fn quantum(slice: &Planned, facts: &Facts<'_>) -> Option<Planned> {
+    let Restored::Slice { allocation: id, gpu } = &slice.what else { return None };
+    let on = facts.snapshot.gpus.iter().find(|one| one.id == *gpu)?;
+    let leg = road::leg_of(Some(on), Stage::Quanta)?;
+    let allocation = facts.book.allocations.get(id)?;
+    let weight = facts.book.profiles.get(&allocation.profile)?.weight?;
+    let vf = allocation.device.vf().and_then(|address| facts.snapshot.vf(address)).map(|(_, vf)| vf);
+    let found = vf.and_then(|vf| vf.quantum);
+    // A weight that was changed since counts from the next start.
+    let is_set = facts.book.realized.get(id).is_some_and(|record| record.quantum_before.is_some());
+    let wanted = Quantum::of(weight);
+    let verdict = match (&slice.verdict, leg.missing(&Ground { gpu: on, count: None, vf, nvml: None })) {
+        (_, Some(missing)) => Verdict::Waits(missing),
+        (Verdict::Done, None) if found.is_some_and(|found| wanted.is_as_written(found)) => Verdict::Done,
+        (Verdict::Done, None) if is_set => {
+            Verdict::Left("it has others, by an older weight or by hand; the next start sets them".to_owned())
+        }
+        (Verdict::Done, None) => Verdict::Left("the next start sets them".to_owned()),
+        (slice, None) => slice.clone(),
+    };
+    Some(Planned {
+        what: Restored::Quantum { allocation: id.clone(), gpu: gpu.clone() },
+        place: slice.place.clone(),
+        wanted: format!("weight {weight} of domain {}: {wanted}", allocation.domain.name),
+        found: found.map_or_else(|| "not known".to_owned(), |found| found.to_string()),
+        verdict,
+        within: Some(leg.within),
+    })
 }
 
 /// Returns whether the ledger knows the device as the slice that was made for this allocation.
@@ -407,7 +444,7 @@ fn vgpu(
         };
     }
     let found = format!("VF {address} without a type");
-    let ground = Ground { gpu: pf, vf: Some(vf), nvml: None };
+    let ground = Ground { gpu: pf, count: None, vf: Some(vf), nvml: None };
     let missing = road::leg_of(Some(pf), Stage::Slices).and_then(|leg| leg.missing(&ground));
     let verdict = match &vf.vgpu {
         _ if missing.is_some() => Verdict::Waits(missing.unwrap_or_default()),

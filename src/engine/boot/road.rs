@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use crate::model::{Gpu, GpuState, Sriov, Vf};
+use crate::backend::xe;
+use crate::model::{BackendKind, Gpu, GpuState, Sriov, Vf};
 
 /// What a step of a road brings about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(in crate::engine) enum Stage {
     Mode,
     /// The scheduler and its time slice.
     Scheduler,
+    /// The turns of VFs, of the slices that are guaranteed to a profile with a weight.
+    Quanta,
     /// The slices of guaranteed allocations.
     Slices,
 }
@@ -39,6 +42,10 @@ pub(in crate::engine) enum Fact {
     Empty,
     /// The VF has the directory of its vendor's driver.
     Files,
+    /// The driver divides the memory by itself, or each VF that is wanted was given its own.
+    Shares,
+    /// The driver of the PF says the VF's turns.
+    Turns,
 }
 
 /// One step.
@@ -65,6 +72,15 @@ pub(in crate::engine) static NVIDIA: [Leg; 5] = [
     leg(Stage::Slices, &[Fact::Files], 120),
 ];
 
+/// Intel's xe: it divides its memory when VFs are made, unless quotas were written by hand before (which no VF may be
+/// without then). Turns may be set as soon as the VF is there, before a guest has it.
+pub(in crate::engine) static XE: [Leg; 4] = [
+    leg(Stage::Vfs, &[Fact::Driver, Fact::Capable, Fact::Shares], 120),
+    leg(Stage::Binding, &[Fact::Driver, Fact::Capable], 120),
+    leg(Stage::Quanta, &[Fact::Driver, Fact::Turns], 60),
+    leg(Stage::Slices, &[], 120),
+];
+
 /// Every other PF: VFs, then their driver.
 pub(in crate::engine) static BARE: [Leg; 3] = [
     leg(Stage::Vfs, &[Fact::Driver, Fact::Capable], 120),
@@ -74,9 +90,10 @@ pub(in crate::engine) static BARE: [Leg; 3] = [
 
 /// Returns the road of a GPU.
 pub(in crate::engine) fn of(gpu: Option<&Gpu>) -> &'static [Leg] {
-    match gpu.is_some_and(Gpu::is_on_nvidia) {
-        true => &NVIDIA,
-        false => &BARE,
+    match gpu {
+        Some(gpu) if gpu.is_on_nvidia() => &NVIDIA,
+        Some(gpu) if gpu.backend == BackendKind::Xe => &XE,
+        Some(_) | None => &BARE,
     }
 }
 
@@ -89,6 +106,8 @@ pub(in crate::engine) fn leg_of(gpu: Option<&Gpu>, stage: Stage) -> Option<&'sta
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct Ground<'a> {
     pub(in crate::engine) gpu: &'a Gpu,
+    /// How many VFs are wanted, where that is the question.
+    pub(in crate::engine) count: Option<u32>,
     /// The VF that a slice is of.
     pub(in crate::engine) vf: Option<&'a Vf>,
     /// What NVIDIA's library says of the GPU, or why it says nothing. `None`: it was not asked.
@@ -103,7 +122,7 @@ impl Leg {
 }
 
 impl Fact {
-    fn missing(self, Ground { gpu, vf, nvml }: &Ground<'_>) -> Option<String> {
+    fn missing(self, Ground { gpu, count, vf, nvml }: &Ground<'_>) -> Option<String> {
         let name = &gpu.name;
         let vfs = || gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
         let capable = |sriov: &Sriov| sriov.total > 0;
@@ -125,6 +144,17 @@ impl Fact {
             Self::Empty => {
                 crate::engine::vfs::made_on(gpu).next().map(|made| format!("{name} to have no vGPU: {made}"))
             }
+            Self::Shares => {
+                let by_hand = gpu.sriov.as_ref().map(|sriov| sriov.by_hand.as_slice()).unwrap_or_default();
+                let vf = xe::undivided(by_hand, count.unwrap_or(0))?;
+                Some(format!(
+                    "memory for VF {vf} of {name}: others were given theirs by hand, and then its driver divides nothing (sriov_admin/.bulk_profile/vram_quota 0 lets it)"
+                ))
+            }
+            Self::Turns => match vf {
+                Some(vf) if vf.quantum.is_none() => Some(format!("the turns of VF {}", vf.address)),
+                _ => None,
+            },
             Self::Files => match vf {
                 Some(vf) if vf.vgpu.is_none() => {
                     Some(format!("vGPU types on VF {}: {}", vf.address, gpu.backend_reason))
@@ -146,7 +176,7 @@ mod tests {
 
     #[test]
     fn slices_are_last_and_vfs_first_on_every_road() {
-        for road in [&NVIDIA[..], &BARE[..]] {
+        for road in [&NVIDIA[..], &XE[..], &BARE[..]] {
             assert_eq!(position(road, Stage::Vfs), 0);
             assert_eq!(position(road, Stage::Slices), road.len() - 1);
             assert!(road.iter().all(|leg| !leg.within.is_zero()), "each step has its time-out");
@@ -164,7 +194,7 @@ mod tests {
         assert!(mode.is_none(), "without NVIDIA's driver it is no GPU of that road");
         let mode = &NVIDIA[position(&NVIDIA, Stage::Mode)];
         let missing = |gpu: &Gpu, nvml: Option<&Result<GpuState, String>>| {
-            mode.missing(&Ground { gpu, vf: None, nvml }).unwrap_or_default()
+            mode.missing(&Ground { gpu, count: None, vf: None, nvml }).unwrap_or_default()
         };
         assert_eq!(missing(&gpu, None), "a driver on a");
         gpu.driver = Some("nvidia".to_owned());
@@ -176,8 +206,18 @@ mod tests {
         let first = gpu.sriov.as_ref().expect("a PF").vfs[0].address;
         assert!(missing(&gpu, Some(&absent)).starts_with("NVIDIA's library"), "the order of the table");
         let empty = NVIDIA[position(&NVIDIA, Stage::Mode)].needs.iter().find(|fact| **fact == Fact::Empty);
-        let told = empty.and_then(|fact| fact.missing(&Ground { gpu: &gpu, vf: None, nvml: None }));
+        let told =
+            empty.and_then(|fact| fact.missing(&Ground { gpu: &gpu, count: None, vf: None, nvml: None }));
         assert_eq!(told, Some(format!("a to have no vGPU: VF {first} is vGPU nvidia-8")));
+        let mut intel = Gpu { backend: BackendKind::Xe, ..pf("c", Vec::new()) };
+        let shares = |gpu: &Gpu, count| Fact::Shares.missing(&Ground { gpu, count, vf: None, nvml: None });
+        assert_eq!(shares(&intel, Some(4)), None, "the driver divides");
+        intel.sriov.as_mut().expect("a PF").by_hand = vec![1, 2];
+        assert_eq!(shares(&intel, Some(2)), None, "each has its own");
+        let missing = shares(&intel, Some(4)).expect("VF 3 has none");
+        assert!(missing.starts_with("memory for VF 3 of c"), "{missing}");
+        let order = [Stage::Vfs, Stage::Binding, Stage::Quanta, Stage::Slices].map(|one| position(&XE, one));
+        assert!(order.is_sorted() && of(Some(&intel)).len() == XE.len(), "VFs, binding, quanta, slices");
         let bare = pf("b", vec![vf("0000:01:10.0", "8086:10ca")]);
         assert_eq!(of(Some(&bare)).len(), BARE.len());
     }

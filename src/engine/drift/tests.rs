@@ -36,6 +36,7 @@ fn with_slice(number: u32) -> Book {
     let one = allocation(Device::Mdev(uuid(number)));
     let record = Realized {
         before: Vec::new(),
+        quantum_before: None,
         allocation: one.id.clone(),
         device: one.device,
         gpu: "virtual:a".parse().expect("id"),

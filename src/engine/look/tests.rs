@@ -29,6 +29,7 @@ fn book(allocation: Allocation, run: Option<u64>) -> Book {
     if let Some(run) = run {
         let record = Realized {
             before: Vec::new(),
+            quantum_before: None,
             allocation: allocation.id.clone(),
             device: allocation.device,
             gpu: "virtual:mtty".parse().expect("id"),

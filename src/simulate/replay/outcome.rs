@@ -80,7 +80,7 @@ impl Delay {
     fn of(mut delays: Vec<f64>) -> Self {
         delays.sort_by(f64::total_cmp);
         let Some(most) = delays.last() else { return Self::default() };
-        let at = |part: usize| delays[(delays.len() - 1) * part / 100];
+        let at = |part: usize| delays[rank(delays.len(), part)];
         Self {
             requests: delays.len() as u64,
             mean_s: mean(&delays),
@@ -89,6 +89,11 @@ impl Delay {
             most_s: *most,
         }
     }
+}
+
+/// Returns which of `count` values in order is the least that `part` of 100 do not exceed.
+fn rank(count: usize, part: usize) -> usize {
+    (count * part).div_ceil(100).saturating_sub(1)
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -158,7 +163,7 @@ impl Outcome {
         let delays = runs.iter().flat_map(|run| &run.tally.classes).flat_map(|class| class.delays.clone());
         let mut times: Vec<u32> = runs.iter().flat_map(|run| run.nanoseconds.clone()).collect();
         times.sort_unstable();
-        let time = |part: usize| times.get(times.len().saturating_sub(1) * part / 100).copied().unwrap_or(0);
+        let time = |part: usize| times.get(rank(times.len(), part)).copied().unwrap_or(0);
         let whole: u64 = times.iter().map(|time| u64::from(*time)).sum();
         Self {
             policy: policy.to_owned(),

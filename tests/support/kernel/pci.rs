@@ -45,9 +45,8 @@ impl Kernel {
             self.tree.file(&format!("{dir}/sriov_vf_device"), 0o444, format!("{:x}\n", sriov.vf_device));
             self.tree.file(&format!("{dir}/sriov_offset"), 0o444, format!("{}\n", sriov.offset));
             self.tree.file(&format!("{dir}/sriov_stride"), 0o444, format!("{}\n", sriov.stride));
-            // Directories of all VFs that could be, from 1 (k:drivers/gpu/drm/xe/xe_sriov_pf_sysfs.c).
-            for vf in (1..=sriov.total).filter(|_| sriov.vram.is_some()) {
-                self.tree.file(&format!("{dir}/sriov_admin/vf{vf}/profile/vram_quota"), 0o644, "0\n");
+            if sriov.vram.is_some() {
+                self.add_admin(&dir, sriov.total);
             }
             self.add_vfs(&spec.address, sriov.enabled);
         }
@@ -162,7 +161,11 @@ impl Kernel {
         Ok(Some(count))
     }
 
-    fn vfs_of(&self, pf: &str) -> Vec<String> {
+    pub(super) fn dir_of(&self, address: &str) -> String {
+        self.functions[address].dir.clone()
+    }
+
+    pub(super) fn vfs_of(&self, pf: &str) -> Vec<String> {
         let of_pf = |(_, function): &(&String, &Function)| function.pf.as_deref() == Some(pf);
         self.functions.iter().filter(of_pf).map(|(address, _)| address.clone()).collect()
     }
@@ -189,19 +192,6 @@ impl Kernel {
         }
         self.tree.set(&format!("{pf_dir}/sriov_numvfs"), format!("{count}\n"));
         self.divide_vram(pf);
-    }
-
-    /// The memory is divided fairly when VFs are made, and free again when they go
-    /// (k:drivers/gpu/drm/xe/xe_sriov_pf_provision.c).
-    fn divide_vram(&mut self, pf: &str) {
-        let Some(sriov) = self.pci_spec(pf).and_then(|spec| spec.sriov.clone()) else { return };
-        let Some(bytes) = sriov.vram else { return };
-        let (dir, count) =
-            (self.functions[pf].dir.clone(), u32::try_from(self.vfs_of(pf).len()).expect("few"));
-        for vf in 1..=sriov.total {
-            let share = if vf <= count { bytes / u64::from(count) } else { 0 };
-            self.tree.set(&format!("{dir}/sriov_admin/vf{vf}/profile/vram_quota"), format!("{share}\n"));
-        }
     }
 
     /// Takes the VFs away, the first first (sriov_del_vfs). One that a guest has loses its links, and is

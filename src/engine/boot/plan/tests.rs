@@ -78,6 +78,7 @@ impl Scene {
         let place = known.expect("a promise that has settled");
         let record = Realized {
             before: Vec::new(),
+            quantum_before: None,
             allocation: AllocationId::from_bits(1),
             device,
             gpu: place.gpu,
@@ -354,4 +355,41 @@ fn a_guaranteed_slice_waits_for_how_its_gpu_is_set_unless_that_failed() {
     assert_eq!(slice(&scene), Verdict::Waits("mixed-size mode on a".to_owned()));
     scene.overdue.insert(Restored::Mode { gpu });
     assert_eq!(slice(&scene), Verdict::Do(Work::Slice(AllocationId::from_bits(1))));
+}
+
+/// A guaranteed VF of an Intel GPU that has `turns`, with a weight of 40; `made` in this boot.
+fn weighed(turns: Option<Quantum>, made: bool) -> Vec<Verdict> {
+    let mut function = vf("0000:01:10.0", "8086:10ca");
+    function.quantum = turns;
+    let mut intel = pf("a", vec![function]);
+    (intel.id, intel.backend, intel.driver) = (slot(), crate::model::BackendKind::Xe, Some("xe".to_owned()));
+    let place = Settled { gpu: slot(), mdev_type: None, vf_id: Some(pci_id("8086:10ca")) };
+    let device = Device::Vf(pci("0000:01:10.0"));
+    let scene = Scene::new(vec![intel]).promise(device, CapacityMode::Guaranteed, Some(place));
+    let mut scene = if made { scene.made(device) } else { scene };
+    for profile in scene.book.profiles.values_mut() {
+        profile.weight = "40".parse().ok();
+    }
+    scene.verdicts()
+}
+
+#[test]
+fn turns_are_made_with_the_slice_and_left_when_somebody_changed_them_since() {
+    let forty = Quantum { exec_ms: 80, preempt_us: 160_000 };
+    assert_eq!(
+        weighed(Some(Quantum::default()), false),
+        [make(), make()],
+        "the turns' line, then the slice's"
+    );
+    assert_eq!(weighed(Some(forty), true), [Verdict::Done, Verdict::Done]);
+    let others = weighed(Some(Quantum::default()), true);
+    assert!(
+        matches!(&others[..], [Verdict::Left(why), Verdict::Done] if why.contains("next start")),
+        "{others:?}"
+    );
+    let unreadable = weighed(None, true);
+    assert!(
+        matches!(&unreadable[..], [Verdict::Waits(fact), Verdict::Done] if fact.contains("turns of VF")),
+        "{unreadable:?}"
+    );
 }
