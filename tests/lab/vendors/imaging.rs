@@ -40,7 +40,7 @@ fn rendering_and_ai_share_no_gpu_unless_overflow_is_allowed() {
     r3.try_start().refused(&["r3", "ai"]);
     assert_eq!(lab.vgpus_of(&ai).len(), 1, "nothing was made beside the other class");
 
-    lab.ok("vgpuctl profile edit render --overflow true");
+    lab.ok("vgpuctl profile edit render --overflow on");
     r3.start();
     assert_eq!(gpu(&r3), ai, "both on one, when the other is full");
     r3.assert_reads(&[&format!("pf={ai}"), "fb_mib=8192"]);
