@@ -50,6 +50,14 @@ pub struct Seen {
     pub slices: Vec<Sample>,
     /// Slices that could be started now, by `profile`.
     pub capacity_left: Vec<Sample>,
+    /// Framebuffer that no slice has, by `gpu`, in MiB.
+    pub free_mib: Vec<Sample>,
+    /// Of that, what no type could have, by `gpu`, in MiB.
+    pub stranded_mib: Vec<Sample>,
+    /// Of that, what is of no use to the host's own mix of requests, by `gpu`, in MiB.
+    pub fragmented_mib: Vec<Sample>,
+    /// The largest slice that can still be made, with the `gpu` that can, in MiB.
+    pub largest_mib: Vec<Sample>,
     /// Kernel changes that were announced and have not ended.
     pub open_intents: u64,
     /// Steps of the boot report by `state`.
@@ -82,6 +90,10 @@ pub struct Metrics {
     gpus: Values,
     slices: Values,
     capacity_left: Values,
+    free_mib: Values,
+    stranded_mib: Values,
+    fragmented_mib: Values,
+    largest_mib: Values,
     open_intents: Gauge<u64, AtomicU64>,
     restores: Values,
     nvml_up: Gauge,
@@ -107,6 +119,10 @@ impl Default for Metrics {
             gpus: Family::default(),
             slices: Family::default(),
             capacity_left: Family::default(),
+            free_mib: Family::default(),
+            stranded_mib: Family::default(),
+            fragmented_mib: Family::default(),
+            largest_mib: Family::default(),
             open_intents: Gauge::default(),
             restores: Family::default(),
             nvml_up: Gauge::default(),
@@ -138,8 +154,15 @@ impl Metrics {
         );
         r.register("vgpud_gpus", "Devices that slices can be made on, by backend", self.gpus.clone());
         r.register("vgpud_slices", "Promised slices, by profile and state", self.slices.clone());
-        let help = "Slices of a profile that its candidates could start now; candidates of one GPU may count the same room";
+        let help = "Slices of a profile that could be made now, each profile alone";
         r.register("vgpud_capacity_left", help, self.capacity_left.clone());
+        r.register("vgpud_free_mib", "Framebuffer of a GPU that no slice has", self.free_mib.clone());
+        let help = "Free framebuffer of a GPU that no type could have";
+        r.register("vgpud_stranded_mib", help, self.stranded_mib.clone());
+        let help = "Free framebuffer of a GPU that the host's own mix of requests cannot use, in the mean";
+        r.register("vgpud_fragmented_mib", help, self.fragmented_mib.clone());
+        let help = "Framebuffer of the largest slice that can still be made";
+        r.register("vgpud_largest_slice_mib", help, self.largest_mib.clone());
         let help = "Kernel changes that were announced and have not ended";
         r.register("vgpud_open_intents", help, self.open_intents.clone());
         let help = "Steps of bringing things back since the boot, by state";
@@ -180,6 +203,10 @@ impl Metrics {
             (&self.gpus, &seen.gpus),
             (&self.slices, &seen.slices),
             (&self.capacity_left, &seen.capacity_left),
+            (&self.free_mib, &seen.free_mib),
+            (&self.stranded_mib, &seen.stranded_mib),
+            (&self.fragmented_mib, &seen.fragmented_mib),
+            (&self.largest_mib, &seen.largest_mib),
             (&self.restores, &seen.restores),
             (&self.framebuffer_mib, &nvml.framebuffer_mib),
             (&self.used_mib, &nvml.used_mib),
@@ -218,6 +245,10 @@ mod tests {
             gpus: sample(&["backend"]),
             slices: sample(&["profile", "state"]),
             capacity_left: sample(&["profile"]),
+            free_mib: sample(&["gpu"]),
+            stranded_mib: sample(&["gpu"]),
+            fragmented_mib: sample(&["gpu"]),
+            largest_mib: sample(&["gpu"]),
             open_intents: 2,
             restores: sample(&["state"]),
             nvml: Some(NvmlSeen {

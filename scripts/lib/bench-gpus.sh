@@ -24,6 +24,18 @@ await() {
     done
 }
 
+# unload: the driver goes with all of its slices; a service that has just begun may look at it for a moment.
+unload() {
+    local never deadline=$((SECONDS + 60))
+    exec {never}<> <(:)
+    until rmmod vgpu-sim 2>/dev/null; do
+        ((SECONDS < deadline)) || { rmmod vgpu-sim && return; }
+        read -r -t 0.2 -u "$never" || true
+    done
+    await 0
+    udevadm settle
+}
+
 # 64 guaranteed slices over four GPUs, whose driver is loaded anew: "OURS BARE", from the driver's load until all are
 # there, a line a round; by the service, and by a shell that writes the 64 UUIDs into their "create".
 rounds_of_restores() { # ROUNDS
@@ -32,7 +44,7 @@ rounds_of_restores() { # ROUNDS
     local turn domain before ours uuid path
     local -A place=()
     modprobe vgpu-sim gpus=t4,t4,t4,t4
-    vgpuctl profile create quarter --type T4-1Q --policy spread
+    vgpuctl profile create quarter --type T4-1Q --policy spread >&2
     for domain in held0 held1 held2 held3; do
         lab-guest define "$domain"
         vgpuctl attach "$domain" --profile quarter --count 16 --mode guaranteed
@@ -43,13 +55,13 @@ rounds_of_restores() { # ROUNDS
         place["$uuid"]="$(readlink -f "$path/mdev_type")/create"
     done
     for ((turn = 0; turn < $1; turn++)); do
-        rmmod vgpu-sim && await 0 && udevadm settle
+        unload
         before="${EPOCHREALTIME/./}"
         modprobe vgpu-sim gpus=t4,t4,t4,t4
         await 64
         ours="$(passed "$before")"
         systemctl stop vgpud
-        rmmod vgpu-sim && await 0 && udevadm settle
+        unload
         before="${EPOCHREALTIME/./}"
         modprobe vgpu-sim gpus=t4,t4,t4,t4
         for uuid in "${!place[@]}"; do echo "$uuid" >"${place[$uuid]}"; done
@@ -122,7 +134,7 @@ rounds_of_prepares() { # ROUNDS
 # in_lab FUNCTION ROUNDS: runs one of the above in the lab.
 in_lab() {
     local helpers
-    helpers="$(declare -f stop_unless_lab passed await bare_of "$1")"
+    helpers="$(declare -f stop_unless_lab passed await unload bare_of "$1")"
     scripts/lab run bash -c "$helpers; $1 $2" 2>"$work/gpus.log" </dev/null ||
         { cat "$work/gpus.log" >&2 && die "$1 failed in the lab"; }
 }

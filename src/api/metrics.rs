@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use super::routes::run;
 use super::{No, Shared};
 use crate::metrics::{NvmlSeen, Sample, Seen};
-use crate::model::{Busy, GpuState, Kind, Progress, Refusal};
+use crate::model::{Busy, GpuCapacity, GpuState, Kind, ProfileCapacity, Progress, Refusal};
 use crate::wire::{SliceStatus, VgpuOwner};
 
 /// How long a scrape waits for NVIDIA's library.
@@ -45,13 +45,14 @@ impl Shared {
         let engine = self.desk.engine();
         let gpus = engine.gpus()?.gpus;
         let slices = engine.allocations()?.allocations;
-        let mut capacity_left = Vec::new();
-        for one in engine.profiles().profiles {
-            // A profile that was deleted meanwhile has no capacity to tell.
-            let Ok(explained) = engine.explain(&one.profile.name, None) else { continue };
-            let possible = explained.candidates.iter().map(|candidate| u64::from(candidate.possible)).sum();
-            capacity_left.push(Sample::new(vec![("profile", one.profile.name.to_string())], possible));
-        }
+        let capacity = engine.capacity()?;
+        let by_profile = |one: &ProfileCapacity| {
+            Sample::new(vec![("profile", one.profile.to_string())], u64::from(one.possible))
+        };
+        let by_gpu = |value: fn(&GpuCapacity) -> Option<u64>| {
+            let on = |gpu: &GpuCapacity| Some(Sample::new(vec![("gpu", gpu.name.to_string())], value(gpu)?));
+            capacity.gpus.iter().filter_map(on).collect()
+        };
         let steps = engine.boot_report().steps;
         let nvml = self.nvml.glance(GLANCE).ok();
         Ok(Seen {
@@ -63,7 +64,15 @@ impl Shared {
                     one(vec![profile, ("state", state(&view.slice).to_owned())])
                 })
                 .collect(),
-            capacity_left,
+            capacity_left: capacity.profiles.iter().map(by_profile).collect(),
+            free_mib: by_gpu(|gpu| Some(gpu.total_mib?.saturating_sub(gpu.used_mib?))),
+            stranded_mib: by_gpu(|gpu| gpu.stranded_mib),
+            fragmented_mib: by_gpu(|gpu| gpu.fragmented_mib),
+            largest_mib: capacity
+                .largest
+                .iter()
+                .map(|one| Sample::new(vec![("gpu", one.gpu.to_string())], one.mib))
+                .collect(),
             open_intents: u64::try_from(engine.book().intents.len()).unwrap_or(u64::MAX),
             restores: steps
                 .iter()

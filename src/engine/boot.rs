@@ -151,6 +151,12 @@ impl Engine {
         book.wishes.keys().chain(book.settings.keys()).cloned().chain(places).collect()
     }
 
+    /// Returns whether anything that was begun to bring things back has not ended.
+    #[must_use]
+    pub fn is_restoring(&self) -> bool {
+        self.inner.boot.course().is_working()
+    }
+
     /// Says that the host slept.
     pub fn host_slept(&self) {
         self.host_changed();

@@ -91,7 +91,7 @@ fn run(engine: &Engine, pokes: &Sender<Poke>, wake: &Receiver<Poke>, news: &Send
         match first {
             Ok(poke) => {
                 pause = FIRST_LOOK;
-                take_in(engine, gather(poke, wake));
+                take_in(engine, gather(poke, wake, || engine.is_restoring()));
             }
             Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(LAST_LOOK),
             Err(RecvTimeoutError::Disconnected) => return,
@@ -99,13 +99,22 @@ fn run(engine: &Engine, pokes: &Sender<Poke>, wake: &Receiver<Poke>, news: &Send
     }
 }
 
-/// Collects a burst.
-fn gather(first: Poke, wake: &Receiver<Poke>) -> Vec<Poke> {
+/// Collects a burst. While more is being brought back, what ended is no reason to look at once: each look is a reading of
+/// the host, behind which the next batch would wait.
+fn gather(first: Poke, wake: &Receiver<Poke>, goes_on: impl Fn() -> bool) -> Vec<Poke> {
     let end = Instant::now() + MOST_GATHER;
     let mut pokes = vec![first];
     loop {
-        let pause = if pokes == [Poke::Ended] { GATHER_ENDS } else { GATHER };
-        let Ok(poke) = wake.recv_timeout(pause.min(end.saturating_duration_since(Instant::now()))) else {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return pokes;
+        }
+        let pause = match pokes == [Poke::Ended] {
+            true if goes_on() => left,
+            true => GATHER_ENDS,
+            false => GATHER,
+        };
+        let Ok(poke) = wake.recv_timeout(pause.min(left)) else {
             return pokes;
         };
         if !pokes.contains(&poke) {
@@ -299,11 +308,21 @@ mod tests {
     fn what_ended_is_looked_at_sooner_than_a_burst_of_the_kernel() {
         let (pokes, wake) = mpsc::channel();
         let began = Instant::now();
-        assert_eq!(gather(Poke::Ended, &wake), [Poke::Ended]);
+        assert_eq!(gather(Poke::Ended, &wake, || false), [Poke::Ended]);
         assert!(began.elapsed() < GATHER, "{:?}", began.elapsed());
         pokes.send(Poke::Look).expect("heard");
-        assert_eq!(gather(Poke::Ended, &wake), [Poke::Ended, Poke::Look]);
+        assert_eq!(gather(Poke::Ended, &wake, || false), [Poke::Ended, Poke::Look]);
         assert!(began.elapsed() >= GATHER);
+        // Another batch is under way, until it says that it has ended.
+        let more = std::cell::Cell::new(true);
+        let goes_on = || {
+            if more.get() {
+                pokes.send(Poke::Ended).expect("heard");
+            }
+            more.replace(false)
+        };
+        assert_eq!(gather(Poke::Ended, &wake, goes_on), [Poke::Ended]);
+        assert!(wake.try_recv().is_err(), "it was taken in too");
     }
 
     #[test]

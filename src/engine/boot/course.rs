@@ -239,6 +239,11 @@ impl Course {
         is_news
     }
 
+    /// Returns whether anything that was begun has not ended.
+    pub(super) fn is_working(&self) -> bool {
+        !self.working.is_empty()
+    }
+
     /// Returns how things stand.
     pub(super) fn outlook(&self, now: Instant) -> Outlook {
         let steps = self.report.steps.iter();
