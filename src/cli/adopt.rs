@@ -15,8 +15,9 @@ use crate::wire::{
 /// Take over what others made
 ///
 /// Makes allocations of the mdevs and VFs that a domain's hostdevs name already, as if they had been
-/// attached: the definition gets vgpud's alias and nothing else changes. A running guest is not touched; its
-/// slices are given back when it stops, and made again, on the GPU that has room, when it starts.
+/// attached: the definition gets vgpud's alias and an entry in its metadata, no more. A running guest is
+/// not touched; its slices are given back when it stops, and made again, on the GPU that has room, when it
+/// starts.
 ///
 ///   vgpuctl adopt web1                    by the one profile that fits each hostdev
 ///   vgpuctl adopt web1 --profile desk     by this one

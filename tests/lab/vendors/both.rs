@@ -12,7 +12,7 @@ fn one_profile_is_served_by_two_vendors_and_another_by_the_one_it_names() {
             "vgpuctl gpus | awk -v gpu={gpu} '$1 == gpu {{ at = 1 }} !NF {{ at = 0 }} at && /slices/'"
         ))
     };
-    assert!(road(FIRST).contains("driver nvidia makes VFs only through its own sriov-manage"));
+    assert!(road(FIRST).contains("driver nvidia makes VFs only through its own script"));
     lab.enable_vfs(FIRST, 4);
     lab.ok(&format!("vgpuctl vfs set {SECOND} 4"));
     lab.wait("vgpuctl gpus | grep 'slices by vGPU types of VFs'", SHORT);
