@@ -99,7 +99,7 @@ fn a_running_guest_is_adopted_and_disowned_and_notices_nothing() {
     let is_ours = |line: &&str| {
         line.contains(&aliases[0])
             || line.contains("vgpud:allocation")
-            || line.trim_matches(&[' ', '<', '>', '/']) == "metadata"
+            || line.trim_matches([' ', '<', '>', '/']) == "metadata"
     };
     let unmarked: Vec<&str> = after.lines().filter(|line| !is_ours(line)).collect();
     assert_eq!(unmarked.join("\n"), before, "the alias and the index, and nothing else");
