@@ -7,7 +7,7 @@ two_gpus() {
     tell "vgpu-sim makes them: PCI, SR-IOV, VFIO, libvirt and QEMU are real, only the silicon is missing."
     silently "modprobe vgpu-sim gpus=l40s-vfio,arc-b"
     prompt_until 30 '0000:42:00.0 ' "vgpuctl gpus | grep -A 3 '^0000:4'"
-    expect 'sriov-manage' "the NVIDIA GPU is not told from others"
+    expect 'makes VFs only through its own script' "the NVIDIA GPU is not told from others"
     expect 'SR-IOV with shares of memory' "the Intel GPU is not told from others"
 }
 
