@@ -295,16 +295,28 @@ impl Engine {
         self.inner.bell.ring();
     }
 
+    /// Says that the kernel reported a change of the device at `devpath`, a path below `/sys`.
+    pub fn device_changed(&self, devpath: &str) {
+        // A node of VFIO comes and goes with its device, of which the kernel tells too.
+        if !devpath.starts_with("/devices/virtual/vfio/") {
+            self.inner.scanner.changed_at(&format!("sys{devpath}"));
+        }
+        self.inner.bell.ring();
+    }
+
+    /// Says that a guest may have taken or left a device.
+    pub fn guests_changed(&self) {
+        self.inner.scanner.moved();
+        self.inner.bell.ring();
+    }
+
     fn fresh(&self, deadline: Instant) -> Result<Arc<HostSnapshot>, Refusal> {
-        self.inner.scanner.fresh(deadline).ok_or_else(|| {
-            Refusal::new(Kind::Busy, "reading the host's devices did not end in time")
-                .hint("nothing was changed; try again when fewer starts wait for one another")
-        })
+        self.inner.scanner.fresh(deadline).ok_or_else(unread)
     }
 
     /// Returns a reading that began after `asked` and shows all that changed since: one that others made, too.
     fn read_since(&self, asked: Instant, deadline: Instant) -> Result<Arc<HostSnapshot>, Refusal> {
-        self.inner.scanner.since(asked).map_or_else(|| self.fresh(deadline), Ok)
+        self.inner.scanner.since(asked, deadline).ok_or_else(unread)
     }
 
     fn capacity_turn(&self, deadline: Instant) -> Result<Turn<'_, ()>, Refusal> {
@@ -359,4 +371,9 @@ impl Engine {
     pub fn has_deferred(&self) -> bool {
         self.ledger().has_deferred()
     }
+}
+
+fn unread() -> Refusal {
+    Refusal::new(Kind::Busy, "reading the host's devices did not end in time")
+        .hint("nothing was changed; try again when fewer starts wait for one another")
 }

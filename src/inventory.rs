@@ -44,6 +44,36 @@ pub fn scan(sysfs: &Sysfs, options: &ScanOptions) -> HostSnapshot {
     HostSnapshot { boot_id, gpus, problems: scan.problems }
 }
 
+/// Reads some GPUs of a reading again and leaves the others as they were. `None` when one of them is not in that reading or no
+/// longer where it was: then the whole host is to be read.
+#[must_use]
+pub fn scan_again(
+    sysfs: &Sysfs,
+    options: &ScanOptions,
+    last: &HostSnapshot,
+    ids: &BTreeSet<GpuId>,
+) -> Option<HostSnapshot> {
+    let (old, kept): (Vec<&Gpu>, Vec<&Gpu>) = last.gpus.iter().partition(|gpu| ids.contains(&gpu.id));
+    if old.len() < ids.len() {
+        return None;
+    }
+    let mut scan = Scan::of(sysfs, options, &old);
+    let mut gpus: Vec<Gpu> = kept.into_iter().cloned().collect();
+    for before in &old {
+        gpus.push(scan.again(before)?);
+    }
+    gpus.sort_by(|a, b| a.name.cmp(&b.name));
+    let theirs = |problem: &&ScanProblem| {
+        let device = problem.device.as_ref();
+        device.is_some_and(|device| old.iter().any(|gpu| gpu.has_function(device)))
+    };
+    let mut problems: Vec<ScanProblem> =
+        last.problems.iter().filter(|problem| !theirs(problem)).cloned().collect();
+    problems.extend(scan.problems);
+    problems.dedup();
+    Some(HostSnapshot { boot_id: last.boot_id.clone(), gpus, problems })
+}
+
 /// Returns the identity of what is in a slot now, shown by a reading or not; `None` when it is empty.
 #[must_use]
 pub fn identity_at(sysfs: &Sysfs, address: PciAddress) -> Option<GpuId> {
@@ -69,10 +99,31 @@ impl<'a> Scan<'a> {
     fn new(sysfs: &'a Sysfs, options: &'a ScanOptions) -> Self {
         let holders = Holders::scan(sysfs);
         let mut texts = Vec::new();
-        let mdevs = scan_devices(sysfs, &holders, &mut texts);
+        let mdevs = scan_devices(sysfs, &holders, |_| true, &mut texts);
         let problems = texts.into_iter().map(|text| ScanProblem { device: None, text }).collect();
         let unclaimed = find_parents(sysfs, &mdevs);
         Self { sysfs, options, holders, mdevs, unclaimed, problems, known: None }
+    }
+
+    /// As [`Scan::new`], for these GPUs alone.
+    fn of(sysfs: &'a Sysfs, options: &'a ScanOptions, gpus: &[&Gpu]) -> Self {
+        let holders = Holders::scan(sysfs);
+        let mut texts = Vec::new();
+        let theirs = |parent: &str| gpus.iter().any(|gpu| gpu.has_path(parent));
+        let mdevs = scan_devices(sysfs, &holders, theirs, &mut texts);
+        let problems = texts.into_iter().map(|text| ScanProblem { device: None, text }).collect();
+        let parents = gpus.iter().flat_map(|gpu| &gpu.parents).map(|parent| parent.path.clone());
+        let unclaimed = parents.filter(|dir| sysfs.exists(&format!("{dir}/mdev_supported_types"))).collect();
+        Self { sysfs, options, holders, mdevs, unclaimed, problems, known: None }
+    }
+
+    /// Reads a GPU once more; `None` when it is no longer there, or another.
+    fn again(&mut self, before: &Gpu) -> Option<Gpu> {
+        let now = match &before.pci {
+            Some(pci) => self.pci_gpu(&pci.address.to_string()),
+            None => self.virtual_gpu(&before.path),
+        };
+        now.filter(|now| now.id == before.id && now.path == before.path)
     }
 
     /// Reads the PCI functions that are shown. VFs belong to their PF.
@@ -184,13 +235,13 @@ impl<'a> Scan<'a> {
     /// Reads the mdev parents that are no PCI functions.
     fn virtual_gpus(&mut self) -> Vec<Gpu> {
         let dirs: Vec<String> = self.unclaimed.iter().cloned().collect();
-        let mut gpus = Vec::new();
-        for dir in dirs {
-            let Some(parent) = self.parent(&dir, &mut TypeFacts::new()) else { continue };
-            let identity = format!("virtual:{}", parent.name);
-            gpus.extend(self.gpu(&dir, identity, None, None, vec![parent]));
-        }
-        gpus
+        dirs.iter().filter_map(|dir| self.virtual_gpu(dir)).collect()
+    }
+
+    fn virtual_gpu(&mut self, dir: &str) -> Option<Gpu> {
+        let parent = self.parent(dir, &mut TypeFacts::new())?;
+        let identity = format!("virtual:{}", parent.name);
+        self.gpu(dir, identity, None, None, vec![parent])
     }
 
     fn gpu(

@@ -1,7 +1,7 @@
 //! The fake kernel against recordings of the real one.
 //!
 //! `tests/lab/compare.rs` compares the two directly, in the lab. What it printed there for some seeds is
-//! kept in `tests/compare/recorded/COUNT-SEED.txt`, so that the fake is held against the kernel in every run.
+//! kept in `tests/compare/recorded/KERNEL/COUNT-SEED.txt`, so that the fake is held against the kernel in every run.
 
 #[cfg(test)]
 #[path = "compare/fake.rs"]
@@ -17,11 +17,18 @@ mod fake {
     use std::path::Path;
 
     use crate::on_fake::on_the_fake;
+    use crate::support::spec::KernelSpec;
     use crate::support::tree::put;
 
     #[test]
     fn the_fake_answers_as_the_kernel_did() {
-        let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compare/recorded");
+        for (name, kernel) in [("linux-6.12", KernelSpec::Linux6_12), ("linux-6.1", KernelSpec::Linux6_1)] {
+            let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compare/recorded").join(name);
+            answers_as_recorded(kernel, name, &recordings);
+        }
+    }
+
+    fn answers_as_recorded(kernel: KernelSpec, kernel_name: &str, all: &Path) {
         let mut recordings = Vec::new();
         for entry in std::fs::read_dir(all).expect("recordings") {
             let path = entry.expect("an entry").path();
@@ -29,8 +36,8 @@ mod fake {
             let recorded = std::fs::read_to_string(&path).expect("a recording");
             let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
             let (count, seed) = name.split_once('-').expect("COUNT-SEED");
-            let fake = on_the_fake(seed.parse().expect("a seed"), count.parse().expect("a count"));
-            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(path.file_name().expect("a name"));
+            let fake = on_the_fake(kernel, seed.parse().expect("a seed"), count.parse().expect("a count"));
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{kernel_name}-{name}.txt"));
             put(&kept, (fake.join("\n") + "\n").as_bytes());
             recordings.push((path, recorded, fake));
         }

@@ -1,12 +1,13 @@
 #!/bin/bash
-# What scripts/test runs beside the lab tests, in labs of its own: the lab's own tests, torture, confined, and on wish
-# with the split daemons. Each lab keeps one processor busy.
-# Usage: more-labs.sh SPLIT CONFINED-TEST... [-- OPTION...]; VGPUD_TORTURE_* as scripts/test has set them.
+# What scripts/test runs beside the lab tests, in labs of its own: the lab's own tests, lab tests that the first lab leaves
+# out, torture, confined, and on wish with the split daemons. Each lab keeps one processor busy.
+# Usage: more-labs.sh SPLIT "TEST..." CONFINED-TEST... [-- OPTION...]; VGPUD_TORTURE_* as scripts/test has set them.
 program="test"
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
 
 split="$1"
-shift
+read -ra apart <<<"$2"
+shift 2
 confined=() options=()
 while (($# > 0)) && [[ "$1" != -- ]]; do confined+=("$1") && shift; done
 (($# == 0)) || options=("${@:2}")
@@ -31,6 +32,7 @@ split_lab() { scripts/lab down && scripts/lab up && scripts/lab split && scripts
 timed "the lab's own tests" scripts/lab check
 timed "another lab" scripts/lab up
 timed "vgpud into it" scripts/install-lab
+timed "lab tests that run here" cargo test --test lab -- --test-threads=1 "${options[@]}" "${apart[@]}"
 timed "torture, $VGPUD_TORTURE_MINUTES minutes" \
     cargo test --quiet --test lab -- --nocapture torture::a_random_walk
 timed "a confined lab" confined_lab

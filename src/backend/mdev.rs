@@ -22,14 +22,19 @@ pub type MdevsByParent = BTreeMap<String, Vec<Mdev>>;
 /// What never differs between two parents on one GPU: read once for each type id.
 pub type TypeFacts = BTreeMap<String, MdevType>;
 
-/// Reads every mdev of the host. Entries that cannot be understood become problems.
+/// Reads the mdevs of the host whose parent's directory is `wanted`. Entries that cannot be understood become problems.
 #[must_use]
-pub fn scan_devices(sysfs: &Sysfs, holders: &Holders, problems: &mut Vec<String>) -> MdevsByParent {
+pub fn scan_devices(
+    sysfs: &Sysfs,
+    holders: &Holders,
+    wanted: impl Fn(&str) -> bool,
+    problems: &mut Vec<String>,
+) -> MdevsByParent {
     let mut all = MdevsByParent::new();
     for name in sysfs.list_optional(DEVICES).unwrap_or_default() {
         let link = format!("{DEVICES}/{name}");
         let Some(dir) = sysfs.link_path(&link) else { continue };
-        let Some((parent, _)) = dir.rsplit_once('/') else { continue };
+        let Some((parent, _)) = dir.rsplit_once('/').filter(|(parent, _)| wanted(parent)) else { continue };
         match read_device(sysfs, &name, &dir, holders) {
             Some(mdev) => all.entry(parent.to_owned()).or_default().push(mdev),
             // It may be going away right now; what stays shows up in the next reading, too.

@@ -50,7 +50,7 @@ impl Desk {
             }
             tracing::info!(domain = %listed.domain.name, error = %refusal, "a start lost its VF to another, trying again");
         }
-        self.engine.host_changed();
+        self.engine.guests_changed();
         Ok(self.started(&listed, Change::Done, repointed, Vec::new()))
     }
 

@@ -85,7 +85,7 @@ impl Desk {
                 Ok(event) => {
                     self.settle(event, events);
                     // Who holds a device has no kernel event; a domain that starts or is plugged has this one.
-                    self.engine.host_changed();
+                    self.engine.guests_changed();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,

@@ -298,7 +298,7 @@ impl Engine {
         if now.is_empty() {
             return Ok(());
         }
-        let made = self.hold_in_turn(&now, deadline).map(drop);
+        let made = self.hold_in_turn(&now, Instant::now(), deadline).map(drop);
         made.inspect_err(|_| {
             if let Err(left) = self.forget(&allotment.new) {
                 tracing::warn!(error = %left, "cannot take back a promise that could not be kept, its lease will");

@@ -85,6 +85,8 @@ const BATCH: usize = 64;
 struct Together<F: Fn() + Clone + Send + 'static> {
     engine: Engine,
     works: Vec<Work>,
+    /// When the look at the host began that found them missing.
+    asked: Instant,
     wake: F,
 }
 
@@ -98,7 +100,7 @@ impl<F: Fn() + Clone + Send + 'static> Together<F> {
         if ids.len() < 2 {
             return;
         }
-        match self.engine.hold_all_again(&ids) {
+        match self.engine.hold_all_again(&ids, self.asked) {
             Ok(()) => {
                 let done = std::mem::take(&mut self.works);
                 done.iter().for_each(|work| self.engine.ended(work, Ok(())));
@@ -178,7 +180,8 @@ impl Engine {
         if nothing && self.inner.boot.course().is_empty() {
             return Ok(Outlook::default());
         }
-        let snapshot = self.fresh(Instant::now() + OPERATION)?;
+        let asked = Instant::now();
+        let snapshot = self.fresh(asked + OPERATION)?;
         let occupants = self.occupants(&snapshot);
         let nvml = self.ask_of_settings(&snapshot);
         let mut course = self.inner.boot.course();
@@ -207,7 +210,7 @@ impl Engine {
             begin.into_iter().partition(|work| matches!(work, Work::Slice(_)));
         others.into_iter().for_each(|work| self.begin(work, wake.clone()));
         for works in self.batches(slices) {
-            self.begin_together(works, wake.clone());
+            self.begin_together(works, asked, wake.clone());
         }
         Ok(outlook)
     }
@@ -229,8 +232,8 @@ impl Engine {
     }
 
     /// Begins works of which all or none come about; where it is none, each is begun by itself.
-    fn begin_together(&self, works: Vec<Work>, wake: impl Fn() + Clone + Send + 'static) {
-        let mut together = Together { engine: self.clone(), works, wake };
+    fn begin_together(&self, works: Vec<Work>, asked: Instant, wake: impl Fn() + Clone + Send + 'static) {
+        let mut together = Together { engine: self.clone(), works, asked, wake };
         let thread = std::thread::Builder::new().name("restore".to_owned());
         let spawned = thread.spawn(move || together.run());
         if let Err(error) = spawned {

@@ -22,16 +22,17 @@ impl Engine {
     /// # Errors
     /// When there is no such guaranteed allocation, its GPU has no room, or the kernel says no.
     pub(super) fn hold_again(&self, id: &AllocationId) -> Result<bool, Refusal> {
-        let deadline = Instant::now() + OPERATION;
+        let asked = Instant::now();
         let _turn = self.turn_of(std::slice::from_ref(id))?;
-        self.hold_in_turn(&[self.where_it_was(id)?], deadline)
+        self.hold_in_turn(&[self.where_it_was(id)?], asked, asked + OPERATION)
     }
 
-    /// As [`Engine::hold_again`] for several of one GPU: all or none, for one reading of the host.
+    /// As [`Engine::hold_again`] for several of one GPU: all or none, for one reading of the host that began after
+    /// `asked`.
     ///
     /// # Errors
     /// As there; those that were made are gone again.
-    pub(super) fn hold_all_again(&self, ids: &[AllocationId]) -> Result<(), Refusal> {
+    pub(super) fn hold_all_again(&self, ids: &[AllocationId], asked: Instant) -> Result<(), Refusal> {
         let deadline = Instant::now() + OPERATION;
         // In the order of their UUIDs, and before the lane: nobody else takes the turns of two domains.
         let domains: BTreeSet<DomainUuid> = {
@@ -43,7 +44,7 @@ impl Engine {
             domains.into_iter().map(|domain| self.domain_turn(domain, deadline)).collect();
         let _turns = turns?;
         let again: Result<Vec<Allocation>, Refusal> = ids.iter().map(|id| self.where_it_was(id)).collect();
-        self.hold_in_turn(&again?, deadline).map(drop)
+        self.hold_in_turn(&again?, asked, deadline).map(drop)
     }
 
     /// A guaranteed allocation that can get nothing but what it had.
@@ -55,17 +56,19 @@ impl Engine {
     }
 
     /// Makes the slices of these allocations that are not there: all or none. Returns whether any was made.
-    /// The caller has their domain's turn; whether they are guaranteed is the caller's matter.
+    /// The caller has their domain's turn; whether they are guaranteed is the caller's matter. The host may have been read
+    /// since `asked`, in which time all that changed was told.
     pub(super) fn hold_in_turn(
         &self,
         allocations: &[Allocation],
+        asked: Instant,
         deadline: Instant,
     ) -> Result<bool, Refusal> {
         let _lane = self.capacity_turn(deadline)?;
         let wanted: Result<Vec<Wanted>, Refusal> = allocations.iter().map(|one| self.wanted(one)).collect();
         let mut wanted = wanted?;
         self.await_open(&wanted, deadline);
-        let snapshot = self.fresh(deadline)?;
+        let snapshot = self.read_since(asked, deadline)?;
         wanted.retain(|want| !is_held(self.ledger().book(), &snapshot, &want.allocation));
         if wanted.is_empty() {
             return Ok(false);

@@ -1,31 +1,76 @@
 //! The newest snapshot: read on a thread of its own, so that a reader can stop waiting.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::publish::Types;
 use super::survey::Survey;
 use crate::inventory::{self, ScanOptions};
-use crate::model::HostSnapshot;
+use crate::model::{Gpu, GpuId, HostSnapshot};
 use crate::sysfs::Sysfs;
 
 /// How old an answer may be when no kernel event said that anything changed. Some facts have no event.
 const MOST_AGE: Duration = Duration::from_secs(5);
 
+/// What changed since the newest reading began, as far as the kernel and this service said.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Changed {
+    #[default]
+    Nothing,
+    Gpus(BTreeSet<GpuId>),
+    Anything,
+}
+
 #[derive(Debug, Default)]
 struct State {
+    /// Numbers of the newest question, and of the newest that only a reading of the whole host answers.
     wanted: u64,
+    whole: u64,
     done: u64,
-    /// The newest reading, when it began, and whether something changed since.
+    /// The newest reading, and when that of the whole host began in which it only has some GPUs anew.
     last: Option<(Arc<HostSnapshot>, Instant)>,
-    stale: bool,
+    changed: Changed,
+    /// A guest may have taken or left a device since. No question of a start is about that.
+    moved: bool,
+}
+
+impl State {
+    fn is_stale(&self) -> bool {
+        self.moved || self.changed != Changed::Nothing
+    }
+
+    /// Notes that a GPU changed, and with it those that share its IOMMU group. One that is not in the reading may be
+    /// anything.
+    fn note(&mut self, is_it: impl Fn(&Gpu) -> bool) {
+        let known = self.last.as_ref().map(|(snapshot, _)| Arc::clone(snapshot));
+        let found = known.as_ref().and_then(|snapshot| snapshot.gpus.iter().find(|gpu| is_it(gpu)));
+        let (Some(known), Some(found)) = (&known, found) else {
+            self.changed = Changed::Anything;
+            return;
+        };
+        let together = |gpu: &&Gpu| gpu.id == found.id || gpu.shares_group(found);
+        let ids = known.gpus.iter().filter(together).map(|gpu| gpu.id.clone());
+        match &mut self.changed {
+            Changed::Anything => {}
+            Changed::Gpus(all) => all.extend(ids),
+            Changed::Nothing => self.changed = Changed::Gpus(ids.collect()),
+        }
+    }
 }
 
 /// Reads the host on demand.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     state: Mutex<State>,
-    moved: Condvar,
+    done: Condvar,
+}
+
+/// What a reading has to look at.
+enum Extent {
+    Whole,
+    /// These GPUs of this reading, when that began.
+    Some(Arc<HostSnapshot>, Instant, BTreeSet<GpuId>),
 }
 
 impl Scanner {
@@ -45,37 +90,83 @@ impl Scanner {
     }
 
     fn run(&self, sysfs: &Sysfs, options: &ScanOptions, types: &mut Types, survey: &Survey) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         loop {
             while state.wanted == state.done {
-                state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             let serves = state.wanted;
-            state.stale = false;
+            let extent = extent_of(&mut state);
             drop(state);
-            let began = Instant::now();
-            let mut snapshot = inventory::scan(sysfs, options);
+            let asked = Instant::now();
+            let again = match extent {
+                Extent::Some(last, began, ids) => {
+                    inventory::scan_again(sysfs, options, &last, &ids).map(|snapshot| (snapshot, began))
+                }
+                Extent::Whole => None,
+            };
+            let (mut snapshot, began) = again.unwrap_or_else(|| (inventory::scan(sysfs, options), asked));
             survey.dress(&mut snapshot);
             let snapshot = Arc::new(snapshot);
             types.keep(&snapshot);
-            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state = self.state();
             state.done = serves;
             state.last = Some((snapshot, began));
-            self.moved.notify_all();
+            self.done.notify_all();
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that something on the host changed.
     pub(super) fn changed(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).stale = true;
+        self.state().changed = Changed::Anything;
+    }
+
+    /// Says that something changed at a path below the root: of a GPU, if it is one's.
+    pub(super) fn changed_at(&self, path: &str) {
+        self.state().note(|gpu| gpu.has_path(path));
+    }
+
+    /// Says that something of a GPU changed.
+    pub(super) fn changed_on(&self, id: &GpuId) {
+        self.state().note(|gpu| gpu.id == *id);
+    }
+
+    /// Says that a guest may have taken or left a device.
+    pub(super) fn moved(&self) {
+        self.state().moved = true;
     }
 
     /// Returns a snapshot whose reading began after this call; `None` when it takes longer than `deadline`.
     pub(super) fn fresh(&self, deadline: Instant) -> Option<Arc<HostSnapshot>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        state.whole = state.wanted + 1;
+        self.ask(state, deadline)
+    }
+
+    /// Returns a snapshot of a reading that began after `asked`, with all GPUs read again that changed since, as far as
+    /// the kernel and this service said: whoever asked before it can be served from it like from one of its own.
+    pub(super) fn since(&self, asked: Instant, deadline: Instant) -> Option<Arc<HostSnapshot>> {
+        let state = self.state();
+        let last = state.last.as_ref().filter(|(_, began)| *began >= asked);
+        match (last, &state.changed) {
+            (Some((snapshot, _)), Changed::Nothing) => Some(Arc::clone(snapshot)),
+            (Some(_), Changed::Gpus(_)) => self.ask(state, deadline),
+            (None, _) | (Some(_), Changed::Anything) => {
+                drop(state);
+                self.fresh(deadline)
+            }
+        }
+    }
+
+    /// Wakes the thread and waits for its answer.
+    fn ask(&self, mut state: MutexGuard<'_, State>, deadline: Instant) -> Option<Arc<HostSnapshot>> {
         state.wanted += 1;
         let mine = state.wanted;
-        self.moved.notify_all();
+        self.done.notify_all();
         loop {
             if state.done >= mine {
                 return state.last.as_ref().map(|(snapshot, _)| Arc::clone(snapshot));
@@ -84,22 +175,13 @@ impl Scanner {
             if left.is_zero() {
                 return None;
             }
-            state = self.moved.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.done.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    /// Returns the newest snapshot if its reading began after `asked` and nothing changed since it began, as far as
-    /// the kernel and this service said: whoever asked before it can be served from it like from one of its own.
-    pub(super) fn since(&self, asked: Instant) -> Option<Arc<HostSnapshot>> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (snapshot, began) = state.last.as_ref()?;
-        (!state.stale && *began >= asked).then(|| Arc::clone(snapshot))
     }
 
     /// Returns the newest snapshot, however old; `None` before the first.
     pub(super) fn last(&self) -> Option<Arc<HostSnapshot>> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.last.as_ref().map(|(snapshot, _)| Arc::clone(snapshot))
+        self.state().last.as_ref().map(|(snapshot, _)| Arc::clone(snapshot))
     }
 
     /// Returns the newest snapshot and its age, read again first when it is old or something changed,
@@ -109,16 +191,31 @@ impl Scanner {
             state.last.as_ref().map(|(snapshot, began)| (Arc::clone(snapshot), began.elapsed()))
         };
         {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.state();
             if let Some((snapshot, age)) = age(&state)
-                && !state.stale
+                && !state.is_stale()
                 && age < MOST_AGE
             {
                 return Some((snapshot, age));
             }
         }
         drop(self.fresh(Instant::now() + patience));
-        age(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        age(&self.state())
+    }
+}
+
+/// Takes what the next reading has to look at; what changes from here on is the matter of one after it.
+fn extent_of(state: &mut State) -> Extent {
+    let whole = state.whole > state.done;
+    match (std::mem::take(&mut state.changed), &state.last) {
+        (Changed::Nothing, Some((last, began))) if !whole => {
+            Extent::Some(Arc::clone(last), *began, BTreeSet::new())
+        }
+        (Changed::Gpus(ids), Some((last, began))) if !whole => Extent::Some(Arc::clone(last), *began, ids),
+        _ => {
+            state.moved = false;
+            Extent::Whole
+        }
     }
 }
 
@@ -127,20 +224,76 @@ mod tests {
     use super::*;
     use crate::config::Paths;
 
+    fn on(root: &std::path::Path) -> Arc<Scanner> {
+        let types = Types::new(&Paths::new(Some(root.into()), None, None));
+        Scanner::start(Sysfs::new(root), ScanOptions::default(), types, Survey::default()).expect("a thread")
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + MOST_AGE
+    }
+
     #[test]
     fn one_reading_serves_all_that_asked_before_it_until_something_changes() {
         let empty = tempfile::tempdir().expect("a directory");
-        let types = Types::new(&Paths::new(Some(empty.path().into()), None, None));
-        let scanner =
-            Scanner::start(Sysfs::new(empty.path()), ScanOptions::default(), types, Survey::default())
-                .expect("a thread");
+        let scanner = on(empty.path());
         let asked = Instant::now();
-        assert_eq!(scanner.since(asked), None, "nothing was read yet");
-        let read = scanner.fresh(Instant::now() + MOST_AGE).expect("in time");
-        let shared = scanner.since(asked).expect("began after the question");
-        assert!(Arc::ptr_eq(&read, &shared));
-        assert_eq!(scanner.since(Instant::now()), None, "who asks now needs a new one");
+        let read = scanner.since(asked, soon()).expect("in time");
+        let shared = scanner.since(asked, soon()).expect("in time");
+        assert!(Arc::ptr_eq(&read, &shared), "it began after the question");
+        let other = scanner.since(Instant::now(), soon()).expect("in time");
+        assert!(!Arc::ptr_eq(&read, &other), "who asks now needs a new one");
         scanner.changed();
-        assert_eq!(scanner.since(asked), None, "it may not show the change");
+        let after = scanner.since(asked, soon()).expect("in time");
+        assert!(!Arc::ptr_eq(&other, &after), "the one before may not show the change");
+        scanner.moved();
+        let same = scanner.since(asked, soon()).expect("in time");
+        assert!(Arc::ptr_eq(&after, &same), "who has a device is not asked");
+        let (recent, _) = scanner.recent(MOST_AGE).expect("in time");
+        assert!(!Arc::ptr_eq(&same, &recent), "but shown");
+    }
+
+    /// An mdev parent that is no PCI function, with room for `free` of its one type.
+    fn parent(root: &std::path::Path, name: &str, free: u32) {
+        let dir = root.join("sys/devices/virtual").join(name).join(name);
+        let kind = dir.join("mdev_supported_types").join(format!("{name}-1"));
+        std::fs::create_dir_all(&kind).expect("a directory");
+        for (file, text) in [("available_instances", free.to_string()), ("device_api", "vfio-pci".to_owned())]
+        {
+            #[expect(clippy::disallowed_methods, reason = "a fixture")]
+            std::fs::write(kind.join(file), text + "\n").expect("a file");
+        }
+    }
+
+    fn free(snapshot: &HostSnapshot) -> Vec<u32> {
+        let types = snapshot.parents().flat_map(|(_, parent)| &parent.types);
+        types.map(|one| one.available).collect()
+    }
+
+    #[test]
+    fn what_changed_is_read_again_and_nothing_else() {
+        let root = tempfile::tempdir().expect("a directory");
+        parent(root.path(), "first", 4);
+        parent(root.path(), "second", 4);
+        let scanner = on(root.path());
+        let asked = Instant::now();
+        assert_eq!(free(&scanner.since(asked, soon()).expect("in time")), [4, 4]);
+
+        parent(root.path(), "first", 3);
+        parent(root.path(), "second", 3);
+        scanner.changed_at("sys/devices/virtual/second/second/8a1c0e3e-c0de-4000-8000-000000000001");
+        assert_eq!(free(&scanner.since(asked, soon()).expect("in time")), [4, 3], "the path says which one");
+        parent(root.path(), "second", 2);
+        scanner.changed_on(&"virtual:first".parse().expect("an identity"));
+        assert_eq!(free(&scanner.since(asked, soon()).expect("in time")), [3, 3], "its identity does");
+        scanner.changed_at("sys/devices/virtual/third");
+        assert_eq!(free(&scanner.since(asked, soon()).expect("in time")), [3, 2], "nobody's: all are read");
+
+        std::fs::remove_dir_all(root.path().join("sys/devices/virtual/first")).expect("it is there");
+        parent(root.path(), "second", 1);
+        scanner.changed_on(&"virtual:first".parse().expect("an identity"));
+        assert_eq!(free(&scanner.since(asked, soon()).expect("in time")), [1], "one is gone: all are read");
+        parent(root.path(), "second", 0);
+        assert_eq!(free(&scanner.fresh(soon()).expect("in time")), [0]);
     }
 }

@@ -32,7 +32,7 @@ impl Engine {
     /// Serves `started begin`: the guest runs on its slices. What this cannot store, the next look at the
     /// running domain does.
     pub fn started(&self, hook: &Hook) {
-        self.host_changed();
+        self.guests_changed();
         let mut ledger = self.ledger();
         let changes = settle_run(ledger.book(), hook.domain_uuid, hook.at);
         if changes.is_empty() {

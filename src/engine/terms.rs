@@ -96,7 +96,7 @@ impl Engine {
         let newly = before.iter().zip(&after).filter(|(was, is)| !is_guaranteed(was) && is_guaranteed(is));
         let newly: Vec<Allocation> = newly.map(|(_, is)| is.clone()).collect();
         let there = self.records(&ids);
-        self.hold_in_turn(&newly, deadline)?;
+        self.hold_in_turn(&newly, Instant::now(), deadline)?;
         let stored = self.commit_with(Need::Promise, |book| {
             let found = ids.iter().filter_map(|id| book.allocations.get(id));
             found.map(|one| Change::PutAllocation(changed(one, wanted))).collect()

@@ -91,7 +91,7 @@ impl Engine {
             });
         }
         match wait.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(result) => self.log_end(&intent.step, result.as_ref().map_err(Failure::from)),
+            Ok(result) => self.log_end(intent, result.as_ref().map_err(Failure::from)),
             Err(_) => {
                 self.overrun(intent, move || drop(wait.recv()));
                 End::Overrun
@@ -156,8 +156,8 @@ impl Engine {
 
     fn wait_helper(&self, intent: &Intent, helper: Running, deadline: Instant) -> End {
         match helper.wait(deadline.saturating_duration_since(Instant::now())) {
-            Outcome::Done => self.log_end(&intent.step, Ok(&())),
-            Outcome::Failed(error) => self.log_end(&intent.step, Err(Failure::from(&error))),
+            Outcome::Done => self.log_end(intent, Ok(&())),
+            Outcome::Failed(error) => self.log_end(intent, Err(Failure::from(&error))),
             Outcome::Overrun(running) => {
                 self.overrun(intent, move || drop(running.finish()));
                 End::Overrun
@@ -165,8 +165,10 @@ impl Engine {
         }
     }
 
-    fn log_end(&self, step: &Step, result: Result<&(), Failure>) -> End {
-        self.host_was_changed();
+    fn log_end(&self, intent: &Intent, result: Result<&(), Failure>) -> End {
+        self.note_change();
+        self.inner.scanner.changed_on(&intent.gpu);
+        let step = &intent.step;
         match result {
             Ok(()) => {
                 tracing::info!(step = %step, "kernel change done");
@@ -181,8 +183,12 @@ impl Engine {
 
     /// Notes that a kernel change of ours ended now: readings that began before do not show it.
     pub(super) fn host_was_changed(&self) {
-        *self.inner.changed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.note_change();
         self.inner.scanner.changed();
+    }
+
+    fn note_change(&self) {
+        *self.inner.changed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Remembers a change that goes on after its deadline, and settles its intent when it ends.

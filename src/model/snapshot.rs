@@ -237,6 +237,32 @@ pub struct Mdev {
 }
 
 impl Gpu {
+    /// Returns whether a path below the root is in the GPU's own directory or in that of one of its VFs.
+    #[must_use]
+    pub fn has_path(&self, path: &str) -> bool {
+        let inside =
+            path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let vf = |part: &str| {
+            let address = part.parse::<PciAddress>().ok();
+            let mut vfs = self.sriov.iter().flat_map(|sriov| &sriov.vfs);
+            address.is_some_and(|address| vfs.any(|vf| vf.address == address))
+        };
+        inside || path.split('/').any(vf)
+    }
+
+    /// Returns whether the two are in one IOMMU group, so that a change of one may show in the other.
+    #[must_use]
+    pub fn shares_group(&self, other: &Self) -> bool {
+        self.iommu_group.is_some() && self.iommu_group == other.iommu_group
+    }
+
+    /// Returns whether a device is the GPU's own function or one of its VFs.
+    #[must_use]
+    pub fn has_function(&self, device: &DeviceName) -> bool {
+        let mut vfs = self.sriov.iter().flat_map(|sriov| &sriov.vfs);
+        self.name == *device || vfs.any(|vf| vf.address.to_string() == device.as_str())
+    }
+
     /// Returns whether a VF of this PF is on the driver that guests get it from: a VFIO driver, or NVIDIA's own, which
     /// its VFs never leave.
     #[must_use]
@@ -356,6 +382,12 @@ impl HostSnapshot {
     #[must_use]
     pub fn function(&self, address: PciAddress) -> Option<(&Gpu, &Vf)> {
         self.vf(address).or_else(|| self.whole(address).map(|(gpu, whole)| (gpu, &whole.function)))
+    }
+
+    /// Finds the GPU that a path below the root belongs to: its own directory, that of a VF of its, or something in one.
+    #[must_use]
+    pub fn gpu_at(&self, path: &str) -> Option<&Gpu> {
+        self.gpus.iter().find(|gpu| gpu.has_path(path))
     }
 
     /// Finds a GPU by identity, sysfs name or PCI address.

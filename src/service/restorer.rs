@@ -226,8 +226,10 @@ fn hear_kernel(engine: &Engine, paths: &Paths, pokes: Sender<Poke>) -> Result<()
         loop {
             match listener.next() {
                 Ok(event) => {
-                    if uevent::concerns_us(&event) {
-                        engine.host_changed();
+                    match &event {
+                        _ if !uevent::concerns_us(&event) => {}
+                        Event::Device { devpath, .. } => engine.device_changed(devpath),
+                        Event::Overflow => engine.host_changed(),
                     }
                     if let Some(poke) = poke_of(&event, rehearsal) {
                         pokes.send(poke).unwrap_or_default();

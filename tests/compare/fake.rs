@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::program::{Host, node, perform, sequence};
 use super::support::fake::FakeKernel;
-use super::support::spec::HostSpec;
+use super::support::spec::{HostSpec, KernelSpec};
 
 /// Writers are answered at once, unless they sleep.
 const WATCHED: Duration = Duration::from_millis(12);
@@ -43,8 +43,9 @@ impl Host for Fake {
 }
 
 /// Performs a sequence on a new fake host of the lab's devices; the text is what the program prints there.
-pub(crate) fn on_the_fake(seed: u64, count: usize) -> Vec<String> {
-    let mut host = Fake { kernel: FakeKernel::mount(HostSpec::lab()), next_pid: 4000 };
+pub(crate) fn on_the_fake(kernel: KernelSpec, seed: u64, count: usize) -> Vec<String> {
+    let spec = HostSpec { kernel, ..HostSpec::lab() };
+    let mut host = Fake { kernel: FakeKernel::mount(spec), next_pid: 4000 };
     let mut lines = vec![format!("seed {seed}")];
     let performed = perform(&mut host, &sequence(seed, count), &mut |line| lines.push(line));
     lines.push(format!("performed {performed}"));

@@ -3,16 +3,17 @@
 //! A run takes seeds whose texts were seen to be equal, so it fails when the fake changes or the kernel does.
 //! `VGPUD_COMPARE_SEED=N` is how to look for new differences: it compares one seed more, before the others. What
 //! that finds becomes a case of `tests/fake.rs`, and the kernel's text of the seed goes to
-//! `tests/compare/recorded/`.
+//! `tests/compare/recorded/KERNEL/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::host::{Lab, put};
+use super::host::{Lab, is_debian_12, put};
 use crate::on_fake::on_the_fake;
+use crate::support::spec::KernelSpec;
 
-/// Seeds that every run takes. With [`COUNT`] their texts are in `tests/compare/recorded/`, and equal.
+/// Seeds that every run takes. With [`COUNT`] their texts are in `tests/compare/recorded/KERNEL/`, and equal.
 const SEEDS: [u64; 2] = [1, 2];
 /// Operations that each seed draws, at least.
 const COUNT: usize = 300;
@@ -55,6 +56,7 @@ fn the_fake_kernel_answers_as_the_real_one() {
          systemctl stop systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udevd
          modprobe igbvf
          echo 0 >/proc/sys/kernel/hung_task_timeout_secs");
+    let kernel = if is_debian_12() { KernelSpec::Linux6_1 } else { KernelSpec::Linux6_12 };
     let began = Instant::now();
     let mut compared = 0;
     for seed in wanted().into_iter().chain(SEEDS) {
@@ -63,7 +65,7 @@ fn the_fake_kernel_answers_as_the_real_one() {
             continue;
         }
         let real = lab.ok(&format!("/root/compare {COUNT} {seed}"));
-        let fake = on_the_fake(seed, COUNT);
+        let fake = on_the_fake(kernel, seed, COUNT);
         let here = compare(seed, &real, &fake);
         println!("seed {seed}: {here} operations compared, {} s", began.elapsed().as_secs());
         compared += here;

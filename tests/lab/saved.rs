@@ -1,7 +1,7 @@
 //! Saved guests, snapshots, and domains that come back under another name, another UUID or without a definition.
 
 use super::guest::Guest;
-use super::host::{Lab, SHORT};
+use super::host::{Lab, SHORT, is_debian_12};
 
 const PF: &str = "0000:01:00.0";
 const OTHER_PF: &str = "0000:02:00.0";
@@ -113,6 +113,10 @@ fn a_saved_guest_whose_vf_is_taken_is_resumed_on_another() {
 
 #[test]
 fn a_managed_save_is_resumed_with_the_type_that_it_was_saved_with() {
+    if is_debian_12() {
+        println!("left out: QEMU 7.2 and mtty of Linux 6.1 cannot save a guest with an mdev");
+        return;
+    }
     let lab = Lab::reset();
     let web1 = lab.guest("web1");
     lab.ok(MAKE_SAVABLE);

@@ -5,6 +5,8 @@
 mod binding;
 #[path = "vendors/both.rs"]
 mod both;
+#[path = "vendors/differential.rs"]
+mod differential;
 #[path = "vendors/faults.rs"]
 mod faults;
 #[path = "vendors/imaging.rs"]

@@ -188,10 +188,10 @@ impl State {
     fn answer(&mut self, pending: Pending, answer: Answer) {
         let Pending { path, value, reply, .. } = pending;
         match (reply, answer) {
-            (Reply::Read(reply, number), Ok(())) => match self.content(number) {
-                Ok(content) => reply.data(content.as_bytes()),
-                Err(errno) => reply.error(errno),
-            },
+            // Who goes away waits for whoever is inside of the attribute (k:fs/kernfs/dir.c, kernfs_drain).
+            (Reply::Read(reply, number), Ok(())) => {
+                reply.data(self.content(number).unwrap_or(value).as_bytes());
+            }
             (Reply::Read(reply, _), Err(errno)) => reply.error(Errno::from_i32(errno as i32)),
             (Reply::Write(reply), answer) => {
                 match answer {
@@ -377,7 +377,8 @@ impl Filesystem for Mounted {
         let path = state.kernel.tree.node(ino.0).map(|node| node.path.clone()).unwrap_or_default();
         if let Some(number) = (offset == 0).then(|| state.kernel.wait_to_read(&path)).flatten() {
             let reply = Reply::Read(reply, ino.0);
-            let pending = Pending { path, value: String::new(), reply, since: Instant::now() };
+            let value = state.content(ino.0).unwrap_or_default();
+            let pending = Pending { path, value, reply, since: Instant::now() };
             state.asleep.insert(number, pending);
             drop(state);
             return self.0.notify();

@@ -17,6 +17,31 @@ pub(crate) struct HostSpec {
     pub(crate) files: Vec<(String, String)>,
     /// Lines of `modules.alias` of the running kernel.
     pub(crate) aliases: String,
+    pub(crate) kernel: KernelSpec,
+}
+
+/// In what kernels differ from each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum KernelSpec {
+    /// Linux 6.12, as Debian 13 has it.
+    #[default]
+    Linux6_12,
+    /// Linux 6.1, as Debian 12 has it.
+    Linux6_1,
+}
+
+impl KernelSpec {
+    /// Whether the VFIO device goes from sysfs before its users are waited for, and not after
+    /// (k:drivers/vfio/vfio_main.c, vfio_unregister_group_dev).
+    pub(crate) fn hides_before_waiting(self) -> bool {
+        self == Self::Linux6_12
+    }
+
+    /// Whether reading and writing `driver_override` takes the device's lock (driver_set_override of
+    /// k:drivers/base/driver.c, driver_override_show of k:drivers/pci/pci-sysfs.c).
+    pub(crate) fn locks_for_override(self) -> bool {
+        self == Self::Linux6_1
+    }
 }
 
 /// Something that mdevs are cut from, of one or of several parents.

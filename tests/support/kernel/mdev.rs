@@ -158,7 +158,9 @@ impl Kernel {
         self.tree.remove(&format!("{dir}/mdev_type"));
         self.tree.remove(&format!("{dir}/remove"));
         // The VFIO device goes before anybody is waited for, the group's node after (vfio_unregister_group_dev).
-        self.tree.remove(&format!("{dir}/vfio-dev"));
+        if self.spec.kernel.hides_before_waiting() {
+            self.tree.remove(&format!("{dir}/vfio-dev"));
+        }
         self.tree.remove(&format!("sys/bus/mdev/devices/{uuid}"));
     }
 

@@ -278,7 +278,13 @@ impl Kernel {
         if value.len() >= 4095 {
             return Effect::Done(Err(Errno::EINVAL));
         }
-        // It waits for nobody, also while a driver lets the device go (seen on Debian's 6.12.107).
+        // Debian's 6.12.107 waits for nobody, also while a driver lets the device go.
+        let address = dir.rsplit('/').next().unwrap_or_default();
+        if self.spec.kernel.locks_for_override() && self.is_locked(address) {
+            let path = format!("{dir}/driver_override");
+            return self
+                .sleep(Wait::Locked(address.to_owned()), Then::Write { path, value: value.to_owned() });
+        }
         let name = value.split('\n').next().unwrap_or_default();
         let shown = if name.is_empty() { "(null)" } else { name };
         self.tree.set(&format!("{dir}/driver_override"), format!("{shown}\n"));
@@ -362,7 +368,9 @@ impl Kernel {
             self.tree.remove(&format!("sys/bus/pci/drivers/{driver}/{address}"));
         }
         self.tree.remove(&format!("{dir}/driver"));
-        self.tree.remove(&format!("{dir}/vfio-dev"));
+        if self.spec.kernel.hides_before_waiting() {
+            self.tree.remove(&format!("{dir}/vfio-dev"));
+        }
     }
 
     fn driver_of(&self, address: &str) -> Option<String> {

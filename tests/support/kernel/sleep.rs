@@ -73,12 +73,16 @@ impl Kernel {
         Effect::Asleep(number)
     }
 
-    /// Reading an attribute that takes the lock (sriov_numvfs_show); the number when the reader sleeps. Seen on
-    /// Debian's 6.12.107: reading `driver_override` does not wait.
+    /// Reading an attribute that takes the lock (sriov_numvfs_show); the number when the reader sleeps.
     pub(crate) fn wait_to_read(&mut self, path: &str) -> Option<u64> {
         let (dir, attribute) = path.rsplit_once('/')?;
         let device = dir.rsplit('/').next()?;
-        if attribute != "sriov_numvfs" || !self.is_locked(device) {
+        let locks = match attribute {
+            "sriov_numvfs" => true,
+            "driver_override" => self.spec.kernel.locks_for_override(),
+            _ => false,
+        };
+        if !locks || !self.is_locked(device) {
             return None;
         }
         match self.sleep(Wait::Locked(device.to_owned()), Then::Nothing) {
@@ -118,6 +122,8 @@ impl Kernel {
             Then::Remove { uuid } => self.finish_remove(&uuid),
             Then::Vfs { pf, unbind } => return self.remove_vfs(&pf, unbind),
             Then::Unbind { device } => self.take(&device),
+            // Its device waits for the writer before it goes (driver_set_override has nothing else to do).
+            Then::Write { path, .. } if path.ends_with("/driver_override") && !self.tree.exists(&path) => {}
             // The attribute went away while its writer slept (k:fs/kernfs/file.c).
             Then::Write { path, .. } if !self.tree.exists(&path) => return Effect::Done(Err(Errno::ENODEV)),
             Then::Write { path, value } => return self.write(&path, &value),
