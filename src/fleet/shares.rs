@@ -23,7 +23,7 @@ pub use fragments::Fragments;
 pub use kind::{Class, Kind};
 pub use node::{MOST_GPUS, Node, Place, WHOLE};
 pub use outlook::{Demand, Outlook};
-pub use placer::Placer;
+pub use placer::{Placer, Rescue, Tenants};
 pub use policy::{Policy, UnknownPolicy};
 pub use random::Random;
 pub use values::{TableError, Values};

@@ -58,6 +58,9 @@ pub(in crate::cli) struct Openb {
     /// Where the popularity of kinds of tasks comes from
     #[arg(long, value_enum, default_value_t = Source::Trace)]
     popularity: Source,
+    /// Percent of the tasks arrived so far that may have been moved to make refused ones fit
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    moves: f64,
     /// Write a page with plots for a browser to this file; one that is there is replaced
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -104,7 +107,13 @@ impl Openb {
                 Source::Trace => Popularity::Trace,
                 Source::Arrivals => Popularity::Arrivals,
             };
-            let experiment = Experiment { seeds: self.seeds, arrived: self.arrived, popularity, values };
+            let experiment = Experiment {
+                seeds: self.seeds,
+                arrived: self.arrived,
+                popularity,
+                values,
+                moves: self.moves,
+            };
             let told = |seed| progress.say(|| format!("{name}: run {} of {} done", seed + 1, self.seeds));
             let mut result = experiment.run(&trace, policy, &told);
             result.policy.clone_from(name);
@@ -160,6 +169,11 @@ impl Lists {
             Refusal::new(Kind::Usage, format!("cannot use the lists {files}: {error}"))
         })
     }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=100.0).contains(number));
+    number.ok_or_else(|| "is not a number from 0 to 100".to_owned())
 }
 
 fn named(name: &str) -> Result<(Policy, Option<Values>), Refusal> {

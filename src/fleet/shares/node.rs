@@ -96,6 +96,11 @@ impl Node {
         enough >= kind.gpus && kind.models >> self.model & 1 == 1
     }
 
+    /// Returns whether the node, were it empty, has the GPUs for a task of `kind`.
+    pub(super) fn suits(&self, kind: &Kind) -> bool {
+        kind.gpus == 0 || (self.gpus >= kind.gpus && kind.models >> self.model & 1 == 1)
+    }
+
     /// Returns the GPUs a fitting task gets: the tightest for a share, whole ones from the lowest number.
     #[must_use]
     pub fn tightest(&self, kind: &Kind) -> u8 {
@@ -132,6 +137,13 @@ impl Node {
     pub fn with(&self, kind: &Kind, gpus: u8) -> Self {
         let mut after = self.clone();
         after.take(kind, gpus);
+        after
+    }
+
+    /// Returns the node as it is when a task of `kind` on `gpus` has left.
+    pub(super) fn without(&self, kind: &Kind, gpus: u8) -> Self {
+        let mut after = self.clone();
+        after.give(kind, gpus);
         after
     }
 

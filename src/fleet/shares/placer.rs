@@ -1,5 +1,7 @@
 //! The state of a fleet, and the decision for one task.
 
+mod rescue;
+
 use std::collections::HashMap;
 
 use super::baseline;
@@ -12,6 +14,7 @@ use super::outlook::{Demand, Outlook};
 use super::policy::Policy;
 use super::random::Random;
 use super::values::Values;
+pub use rescue::{Rescue, Tenants};
 
 /// Draws of a node at random before the nodes with room are counted.
 const DRAWS: usize = 32;

@@ -150,3 +150,88 @@ fn fragmentation_is_what_the_paper_defines() {
         .sum();
     assert_eq!(fragments.of(&node), naive);
 }
+
+/// Whether any single move makes room, by trying all of them.
+fn any_move_helps(book: &Book, nodes: &[Node], held: &[(usize, Kind, Place)], kind: &Kind) -> bool {
+    held.iter().any(|(_, moved, from)| {
+        let mut book = Book { free: book.free.clone() };
+        book.give(moved, *from);
+        let good = |book: &Book, kind: &Kind, node: usize, set: u8| {
+            let (cpu, memory, gpus) = &book.free[node];
+            let model = kind.gpus == 0 || kind.models >> nodes[node].model() & 1 == 1;
+            let free = |gpu: usize| gpus.get(gpu).is_some_and(|free| *free >= u32::from(kind.share));
+            *cpu >= kind.cpu
+                && *memory >= kind.memory
+                && model
+                && (0..8).filter(|gpu| set >> gpu & 1 == 1).all(free)
+        };
+        let sets = (0..=u8::MAX).filter(|set| set.count_ones() == u32::from(kind.gpus));
+        let mut places = sets.filter(|&gpus| good(&book, kind, from.node as usize, gpus));
+        // Nothing but the node that is left can have room now, as the kind was refused.
+        places.any(|gpus| {
+            let mut book = Book { free: book.free.clone() };
+            book.take(kind, Place { gpus, ..*from });
+            book.has_room(nodes, moved)
+        })
+    })
+}
+
+#[test]
+fn a_rescue_loses_nothing_places_nothing_twice_and_finds_a_move_if_there_is_one() {
+    let mut rescued = 0;
+    let mut hopeless = 0;
+    let policies = [Policy::FirstFit, Policy::Fgd, Policy::Formula, Policy::Spread];
+    for (policy, seed) in policies.into_iter().flat_map(|policy| (0..25).map(move |seed| (policy, seed))) {
+        let mut random = Random::new(seed);
+        let (mut nodes, _) = fleet(&mut random);
+        nodes.truncate(5);
+        let kind = |cpu, gpus, share| Kind { cpu, memory: 5000, gpus, share, models: u64::MAX };
+        let mix: Vec<(Kind, u32)> = [
+            kind(2000, 0, 0),
+            kind(6000, 1, 200),
+            kind(9000, 1, 550),
+            kind(3000, 1, WHOLE),
+            kind(24_000, 2, WHOLE),
+        ]
+        .map(|kind| (kind, 1))
+        .to_vec();
+        let mut placer = Placer::new(nodes.clone(), policy, Demand::new(mix.clone()), 5);
+        let mut tenants = Tenants::new(nodes.len());
+        let mut book = Book::new(&nodes);
+        let mut held: Vec<(usize, Kind, Place)> = Vec::new();
+        for _ in 0..90 {
+            let kind = mix[random.below(mix.len())].0;
+            let number = placer.kind(&kind);
+            if let Some(place) = placer.place(number) {
+                tenants.add(number, place);
+                book.take(&kind, place);
+                held.push((number, kind, place));
+                continue;
+            }
+            let before = placer.nodes().to_vec();
+            let found = placer.rescue(number, &tenants);
+            assert_eq!(placer.nodes(), before, "{policy}: looking changes nothing");
+            assert_eq!(found.is_some(), any_move_helps(&book, &nodes, &held, &kind), "{policy}: {kind:?}");
+            let Some(rescue) = found else {
+                hopeless += 1;
+                continue;
+            };
+            rescued += 1;
+            placer.walk(number, &rescue, &mut tenants);
+            let (_, moved, from) = held[rescue.tenant as usize];
+            assert_ne!(from, rescue.to, "{policy}: it moves");
+            book.give(&moved, from);
+            book.take(&moved, rescue.to);
+            book.take(&kind, rescue.place);
+            held[rescue.tenant as usize].2 = rescue.to;
+            held.push((number, kind, rescue.place));
+        }
+        let listed: Vec<(usize, Place)> = held.iter().map(|(number, _, place)| (*number, *place)).collect();
+        assert_eq!(tenants.all(), listed, "{policy}: every task is where the book has it");
+        for (number, _, place) in held {
+            placer.release(number, place);
+        }
+        assert_eq!(placer.nodes(), nodes, "{policy}: giving everything back restores the fleet");
+    }
+    assert!(rescued > 20 && hopeless > 20, "{rescued} {hopeless}");
+}

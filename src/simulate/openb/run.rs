@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::fleet::shares::learn::{Effort, Lesson, Outcome, learn};
-use crate::fleet::shares::{Class, Demand, Fragments, Kind, Placer, Policy, Random, Values};
+use crate::fleet::shares::{Class, Demand, Fragments, Kind, Placer, Policy, Random, Tenants, Values};
 use crate::simulate::clock::Nanoseconds;
 use crate::simulate::openb::trace::{Trace, count};
 
@@ -35,6 +35,8 @@ pub struct Experiment {
     pub popularity: Popularity,
     /// A table to use instead of learning one.
     pub values: Option<Values>,
+    /// Percent of the tasks arrived so far that may have been moved, so that others fit.
+    pub moves: f64,
 }
 
 /// Mean and spread over the seeds.
@@ -135,6 +137,7 @@ impl Experiment {
         let numbers: Vec<usize> = tasks.iter().map(|kind| placer.kind(kind)).collect();
         let capacity = trace.capacity();
         let mut meter = Meter::new(&placer, fragments, capacity);
+        meter.moves = self.moves;
         let mut looks = LOOKS.iter().filter(|_| self.popularity == Popularity::Arrivals).peekable();
         for (at, (kind, &number)) in tasks.iter().zip(&numbers).enumerate() {
             if looks.next_if(|&&look| meter.arrived * 1000 >= look * capacity).is_some() {
@@ -185,38 +188,75 @@ fn arrivals(trace: &Trace, percent: u32, random: &mut Random) -> Vec<Kind> {
 struct Meter {
     run: Run,
     arrived: u64,
+    tasks: u32,
     allocated: u64,
     capacity: u64,
-    /// Fragmentation of the fleet, times the number of typical tasks.
+    /// By node: fragmentation times the number of typical tasks.
+    fragments: Vec<i64>,
+    /// Their sum.
     fragmented: i64,
     outcome: Outcome,
+    /// Percent of the tasks that may be moved.
+    moves: f64,
+    tenants: Tenants,
 }
 
 impl Meter {
     fn new(placer: &Placer, fragments: &Fragments, capacity: u64) -> Self {
-        let fragmented = placer.nodes().iter().map(|node| fragments.of(node)).sum();
-        let run = Run::default();
-        Self { run, arrived: 0, allocated: 0, capacity, fragmented, outcome: Outcome::default() }
+        let by_node: Vec<i64> = placer.nodes().iter().map(|node| fragments.of(node)).collect();
+        Self {
+            run: Run::default(),
+            arrived: 0,
+            tasks: 0,
+            allocated: 0,
+            capacity,
+            fragmented: by_node.iter().sum(),
+            tenants: Tenants::new(by_node.len()),
+            fragments: by_node,
+            outcome: Outcome::default(),
+            moves: 0.0,
+        }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "no decision takes centuries")]
     fn step(&mut self, placer: &mut Placer, (kind, number): (&Kind, usize), fragments: &Fragments) {
-        let start = Instant::now();
-        let place = placer.place(number);
-        self.run.nanoseconds.push(start.elapsed().as_nanos() as u64);
         self.arrived += u64::from(kind.milli());
-        self.outcome.count(kind, place.is_some());
-        match place {
+        self.tasks += 1;
+        let start = Instant::now();
+        let touched = match placer.place(number) {
             Some(place) => {
+                if self.moves > 0.0 {
+                    self.tenants.add(number, place);
+                }
+                Some([place.node; 2])
+            }
+            None => self.rescued(placer, number),
+        };
+        self.run.nanoseconds.push(start.elapsed().as_nanos() as u64);
+        self.outcome.count(kind, touched.is_some());
+        match touched {
+            Some(touched) => {
                 self.allocated += u64::from(kind.milli());
-                let after = &placer.nodes()[place.node as usize];
-                let mut before = after.clone();
-                before.give(kind, place.gpus);
-                self.fragmented += fragments.of(after) - fragments.of(&before);
+                for node in touched.map(|node| node as usize) {
+                    let now = fragments.of(&placer.nodes()[node]);
+                    self.fragmented += now - self.fragments[node];
+                    self.fragments[node] = now;
+                }
             }
             None => self.run.refused += 1,
         }
         self.note(fragments);
+    }
+
+    /// Makes a refused task fit by a move, while moves are left; returns the nodes that changed.
+    fn rescued(&mut self, placer: &mut Placer, number: usize) -> Option<[u32; 2]> {
+        if f64::from(self.run.moves + 1) * 100.0 > f64::from(self.tasks) * self.moves {
+            return None;
+        }
+        let rescue = placer.rescue(number, &self.tenants)?;
+        placer.walk(number, &rescue, &mut self.tenants);
+        self.run.moves += 1;
+        Some([rescue.place.node, rescue.to.node])
     }
 
     #[expect(
