@@ -62,6 +62,7 @@ struct Begun<F: Fn()> {
 impl<F: Fn()> Begun<F> {
     fn run(&mut self) {
         let outcome = match &self.work {
+            Work::Mig(gpu) => self.engine.restore_mig(gpu),
             Work::Vfs(gpu) => self.engine.restore_vfs(gpu),
             Work::Setting(gpu) => self.engine.restore_setting(gpu),
             Work::Slice(id) => self.engine.hold_again(id).map(drop),
@@ -92,7 +93,7 @@ impl<F: Fn() + Clone + Send + 'static> Together<F> {
     fn run(&mut self) {
         let id = |work: &Work| match work {
             Work::Slice(id) => Some(id.clone()),
-            Work::Vfs(_) | Work::Setting(_) => None,
+            Work::Mig(_) | Work::Vfs(_) | Work::Setting(_) => None,
         };
         let ids: Vec<AllocationId> = self.works.iter().filter_map(id).collect();
         if ids.len() < 2 {
@@ -287,7 +288,7 @@ impl Engine {
                 let count = ledger.book().wishes.get(gpu).map_or(0, |wish| wish.count);
                 happened.object = format!("{gpu} {count}");
             }
-            Work::Setting(gpu) => {
+            Work::Mig(gpu) | Work::Setting(gpu) => {
                 let setting = ledger.book().settings.get(gpu).map(|wish| wish.setting.to_string());
                 happened.object = format!("{gpu} {}", setting.unwrap_or_default());
             }
@@ -344,7 +345,11 @@ impl Engine {
         let is_told = |what: &Restored| match what {
             // A count that somebody changed in this boot is theirs.
             Restored::Vfs { gpu } => unmet.contains(gpu),
-            Restored::Slice { .. } | Restored::Mode { .. } | Restored::Scheduler { .. } => true,
+            Restored::Slice { .. }
+            | Restored::Mig { .. }
+            | Restored::Instances { .. }
+            | Restored::Mode { .. }
+            | Restored::Scheduler { .. } => true,
             // Told with its slice when it failed.
             Restored::Binding { .. } | Restored::Quantum { .. } | Restored::Start { .. } => false,
         };
