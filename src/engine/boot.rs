@@ -34,12 +34,22 @@ use crate::model::{
 pub(super) struct Boot {
     course: Mutex<Course>,
     starting: Mutex<Vec<Starting>>,
+    wake: Mutex<Option<Wake>>,
+}
+
+/// Has whoever brings things back look again.
+struct Wake(Box<dyn Fn() + Send>);
+
+impl std::fmt::Debug for Wake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wake")
+    }
 }
 
 impl Boot {
     pub(super) fn new(stored: Option<BootReport>, boot_id: &BootId) -> Self {
         let course = Course::new(stored, boot_id, clock::epoch_seconds(), Instant::now());
-        Self { course: Mutex::new(course), starting: Mutex::default() }
+        Self { course: Mutex::new(course), starting: Mutex::default(), wake: Mutex::default() }
     }
 
     fn course(&self) -> MutexGuard<'_, Course> {
@@ -143,6 +153,13 @@ impl Engine {
         self.inner.boot.course().renew(gpu.clone());
     }
 
+    /// Says that what is to be brought back may stand otherwise by a request of ours, which the kernel does not report.
+    pub(super) fn look_again(&self) {
+        if let Some(wake) = &*self.inner.boot.wake.lock().unwrap_or_else(PoisonError::into_inner) {
+            (wake.0)();
+        }
+    }
+
     /// Returns the GPUs that anything shall be back on.
     fn places(&self) -> BTreeSet<GpuId> {
         let ledger = self.ledger();
@@ -170,6 +187,8 @@ impl Engine {
     /// # Errors
     /// When the host cannot be read.
     pub fn restore(&self, wake: impl Fn() + Clone + Send + 'static) -> Result<Outlook, Refusal> {
+        let again = Wake(Box::new(wake.clone()));
+        *self.inner.boot.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(again);
         let starting = self.inner.boot.starting();
         let nothing = plan::is_empty(self.ledger().book(), &starting);
         if self.read_only().is_some() {

@@ -186,6 +186,7 @@ impl Engine {
         self.survey();
         self.rest_nvml();
         self.host_was_changed();
+        self.look_again();
         Ok(())
     }
 

@@ -9,6 +9,8 @@ mod both;
 mod faults;
 #[path = "vendors/imaging.rs"]
 mod imaging;
+#[path = "vendors/mig.rs"]
+mod mig;
 #[path = "vendors/reboot.rs"]
 mod reboot;
 #[path = "vendors/sim.rs"]
