@@ -13,6 +13,7 @@ pub(crate) mod fixture;
 mod history;
 mod holder;
 mod id;
+mod mig;
 mod pci;
 mod pointing;
 mod policy;
@@ -41,13 +42,14 @@ pub use id::{
     AllocationId, BootId, DeviceName, DomainUuid, GpuId, HelperId, IdError, IommuGroupId, MdevTypeId,
     MdevUuid, OwnerName, ProfileName, RunId,
 };
+pub use mig::{GpuInstance, MigProfile, MigWish, instances_text};
 pub use pci::{PciAddress, PciId};
 pub use pointing::Pointing;
 pub use policy::Policy;
 pub use profile::{Candidate, Profile, WhichGpu, Wish};
 pub use rules::{HostRules, Numa, Quota, Rules, Siblings};
 pub use score::Score;
-pub use setting::GpuSetting;
+pub use setting::{GpuSetting, mig_text};
 pub use size::{Framebuffer, SizeError};
 pub use snapshot::{
     BackendKind, Gpu, HostDriver, HostSnapshot, Link, Mdev, MdevParent, MdevType, PciFacts, ScanProblem,

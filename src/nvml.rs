@@ -6,12 +6,14 @@
 //! that is open keeps `sriov-manage` from working (NVIDIA's unbind lock), so it ends by itself after a few
 //! idle seconds, and [`Nvml::close`] ends it at once and keeps it ended as long as its guard lives.
 //!
-//! `read` asks, `set` changes, `raw` holds the calls that nvml-wrapper lacks or gets wrong, `worker` is the
+//! `read` asks, `set` changes, `partition` does both with GPU instances, `raw` holds the calls that nvml-wrapper lacks or gets wrong, `worker` is the
 //! thread.
 
 mod error;
 #[cfg(feature = "nvml")]
 mod pairs;
+#[cfg(feature = "nvml")]
+mod partition;
 #[cfg(feature = "nvml")]
 mod raw;
 #[cfg(feature = "nvml")]
@@ -30,7 +32,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GpuState, NvmlType, PairState, PciAddress, Placements, SchedulerPolicy, SizeMode};
+use crate::model::{
+    GpuState, MigProfile, NvmlType, PairState, PciAddress, Placements, SchedulerPolicy, SizeMode,
+};
 
 pub use error::{Fault, NvmlError};
 #[cfg(feature = "nvml")]
@@ -42,6 +46,9 @@ use worker::{Resource as _, Worker};
 
 /// How long a caller waits: the driver may have to wake a GPU first.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a change may take that resets a GPU.
+const RESET: Duration = Duration::from_secs(30);
 
 /// What the library says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +184,34 @@ impl Nvml {
     ) -> Result<(), NvmlError> {
         let set = move |session: &mut Session| session.set_scheduler(gpu, policy, time_slice_ns);
         self.worker.call("set the scheduler through NVML", ANSWER, set)
+    }
+
+    /// Switches MIG mode. Returns whether that is in force: while anybody has the GPU open it waits for a reset of the GPU, or
+    /// a reboot. The mode outlives both.
+    ///
+    /// # Errors
+    /// [`Fault::InUse`] while anything is on the GPU, [`Fault::NotSupported`] where there is no MIG.
+    pub fn set_mig(&self, gpu: PciAddress, on: bool) -> Result<bool, NvmlError> {
+        self.worker.call("switch MIG mode through NVML", RESET, move |session| session.set_mig(gpu, on))
+    }
+
+    /// Makes a GPU instance, where the driver finds room for it. Does not outlive a reboot, nor `sriov-manage`.
+    ///
+    /// # Errors
+    /// [`Fault::NoRoom`] when there is none, [`Fault::NotSupported`] outside MIG mode, [`Fault::Other`] when the GPU has no
+    /// such profile.
+    pub fn create_instance(&self, gpu: PciAddress, profile: MigProfile) -> Result<(), NvmlError> {
+        let create = move |session: &mut Session| session.create_instance(gpu, &profile);
+        self.worker.call("make a GPU instance through NVML", ANSWER, create)
+    }
+
+    /// Takes a GPU instance away, by its number.
+    ///
+    /// # Errors
+    /// [`Fault::InUse`] while a vGPU, a compute instance or a process is on it.
+    pub fn destroy_instance(&self, gpu: PciAddress, id: u32) -> Result<(), NvmlError> {
+        let destroy = move |session: &mut Session| session.destroy_instance(gpu, id);
+        self.worker.call("take a GPU instance away through NVML", ANSWER, destroy)
     }
 
     /// Ends the session now; the next call begins another.

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Allocation, AllocationId, CapacityMode, Device, DeviceName, DomainUuid, Gpu, GpuId, Holder, MdevTypeId,
-    MdevUuid, OwnerName, PciAddress, Policy, Profile, ProfileName, Repoint, RunId, ScanProblem,
+    MdevUuid, MigWish, OwnerName, PciAddress, Policy, Profile, ProfileName, Repoint, RunId, ScanProblem,
     SchedulerPolicy, Siblings, SizeMode, Terms,
 };
 pub use crate::model::{
@@ -429,6 +429,8 @@ pub struct SetVfs {
 pub struct SetGpu {
     /// VFs wanted.
     pub vfs: Option<u32>,
+    /// How it is divided by MIG: `off`, or GPU instance profiles with commas between.
+    pub mig: Option<MigWish>,
     /// Whether vGPUs of several framebuffer sizes may share it.
     pub mode: Option<SizeMode>,
     /// How time-sliced vGPUs share its engines.
@@ -443,6 +445,7 @@ impl std::fmt::Display for SetGpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let parts = [
             self.vfs.map(|vfs| format!("{vfs} VFs")),
+            self.mig.as_ref().map(|mig| format!("MIG {mig}")),
             self.mode.map(|mode| format!("mode {mode}")),
             self.scheduler.map(|policy| format!("scheduler {policy}")),
             self.time_slice_ms.map(|slice| format!("time slice {slice} ms")),

@@ -19,6 +19,10 @@ mod foreign;
 #[path = "crash/gpu_set.rs"]
 mod gpu_set;
 
+#[cfg(all(test, feature = "nvml"))]
+#[path = "crash/mig.rs"]
+mod mig;
+
 #[cfg(test)]
 #[path = "crash/passthrough.rs"]
 mod passthrough;

@@ -53,6 +53,10 @@ mod saved;
 #[path = "engine/gpu_set.rs"]
 mod gpu_set;
 
+#[cfg(all(test, feature = "nvml"))]
+#[path = "engine/mig.rs"]
+mod mig;
+
 #[cfg(test)]
 #[path = "engine/passthrough.rs"]
 mod passthrough;

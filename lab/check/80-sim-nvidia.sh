@@ -136,6 +136,13 @@ grep >/dev/null 'gi_profile=9 gis=2 gi=3g.40gb name=NVIDIA H100-3-40C' $sim/$pf/
 echo numvfs=0 >$sim/$pf/control
 grep -x >/dev/null mig=1 $sim/$pf/state
 equal "$(grep -c '^gi ' $sim/$pf/state || true)" 0 "instances afterwards"
+echo gi_create=3g.40gb >$sim/$pf/control
+equal "$(control $pf mig=0)" "Device or resource busy" "MIG mode off beside an instance"
+echo process=1 >$sim/$pf/control
+equal "$(control $pf gi_destroy=1)" "Device or resource busy" "an instance beside a process"
+echo process=0 >$sim/$pf/control
+echo gi_destroy=1 >$sim/$pf/control
+equal "$(control $pf mig=0)" ok "MIG mode off"
 EOF
 }
 

@@ -62,6 +62,8 @@ static int state_show(struct seq_file *s, void *unused)
 		   gpu->preset->fb_mib, gpu->mixed ? "mixed" : "equal", gpu->mig,
 		   schedulers[gpu->scheduler], gpu->time_slice_ns, gpu->vfs,
 		   gpu->preset->total_vfs);
+	if (gpu->process)
+		seq_printf(s, "process=%d\n", gpu->process);
 	show_types(s, gpu);
 	sim_gi_show(s, gpu);
 	show_vgpus(s, gpu);
@@ -128,7 +130,7 @@ static int set_mig(struct sim_gpu *gpu, const char *value)
 		return ret;
 	if (!gpu->preset->can_mig)
 		return -EOPNOTSUPP;
-	if (gpu->vfs && mig != gpu->mig)
+	if (mig != gpu->mig && (gpu->vfs || gpu->process || sim_gi_any(gpu)))
 		return -EBUSY;
 	gpu->mig = mig;
 	return 0;
@@ -187,6 +189,17 @@ static int destroy_instance(struct sim_gpu *gpu, const char *value)
 	int ret = kstrtouint(value, 10, &id);
 
 	return ret ?: sim_gi_destroy(gpu, id);
+}
+
+/* A process that computes on the GPU itself, as a test says: 0 ends it. */
+static int set_process(struct sim_gpu *gpu, const char *value)
+{
+	unsigned int pid;
+	int ret = kstrtouint(value, 10, &pid);
+
+	if (!ret)
+		gpu->process = pid;
+	return ret;
 }
 
 static struct sim_vgpu *vgpu_named(struct sim_gpu *gpu, const char *vf)
@@ -253,7 +266,7 @@ static int control(struct sim_gpu *gpu, const char *key, const char *value)
 		{ "mode", set_mode }, { "mig", set_mig }, { "scheduler", set_scheduler },
 		{ "time_slice_ns", set_time_slice }, { "gi", set_instances },
 		{ "gi_create", create_instance }, { "gi_destroy", destroy_instance },
-		{ "vm_uuid", set_vm_uuid }, { "busy", set_busy },
+		{ "vm_uuid", set_vm_uuid }, { "busy", set_busy }, { "process", set_process },
 	};
 	unsigned int i;
 	int ret;

@@ -56,6 +56,16 @@ unsigned int sim_gi_count(struct sim_gpu *gpu, const struct sim_type *type)
 	return n;
 }
 
+bool sim_gi_any(struct sim_gpu *gpu)
+{
+	unsigned int id;
+
+	for (id = 1; id <= SIM_MAX_GIS; id++)
+		if (slot(gpu, id))
+			return true;
+	return false;
+}
+
 /* The lowest number of an instance of the type's profile that carries nothing; 0 for none. */
 unsigned int sim_gi_free(struct sim_gpu *gpu, const struct sim_type *type)
 {
@@ -96,7 +106,7 @@ int sim_gi_destroy(struct sim_gpu *gpu, unsigned int id)
 {
 	if (!slot(gpu, id))
 		return -ENOENT;
-	if (carries(gpu, id))
+	if (carries(gpu, id) || gpu->process)
 		return -EBUSY;
 	gpu->gis[id - 1].type = NULL;
 	return 0;

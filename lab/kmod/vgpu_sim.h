@@ -155,6 +155,7 @@ struct sim_gpu {
 	struct sim_gi gis[SIM_MAX_GIS];	/* number N is at N - 1 */
 	enum sim_scheduler scheduler;
 	u64 time_slice_ns;
+	pid_t process;		/* computes on the GPU itself; 0 for nobody */
 	bool unbind_locked;
 	struct sim_faults faults;
 	wait_queue_head_t unhang;
@@ -215,6 +216,7 @@ int sim_vgpu_start(struct sim_gpu *gpu, struct sim_vgpu *vgpu);
 void sim_vgpu_describe(struct sim_gpu *gpu, struct sim_vgpu *vgpu, char *buf);
 
 /* mig.c */
+bool sim_gi_any(struct sim_gpu *gpu);
 unsigned int sim_gi_count(struct sim_gpu *gpu, const struct sim_type *type);
 unsigned int sim_gi_free(struct sim_gpu *gpu, const struct sim_type *type);
 int sim_gi_create(struct sim_gpu *gpu, const char *profile);

@@ -79,6 +79,8 @@ mod tests {
             can_mix: false,
             scheduler: None,
             mig: None,
+            instances: Vec::new(),
+            computing: Vec::new(),
             ecc: None,
             vgpus,
         }

@@ -52,6 +52,8 @@ pub(super) fn steps(indent: usize, steps: &[BootStep]) -> String {
 
 const fn kind(what: &Restored) -> &'static str {
     match what {
+        Restored::Mig { .. } => "mig",
+        Restored::Instances { .. } => "instances",
         Restored::Vfs { .. } => "vfs",
         Restored::Binding { .. } => "binding",
         Restored::Mode { .. } => "mode",

@@ -5,22 +5,22 @@ use clap::Subcommand;
 use crate::cli::device::{full_address, sentences};
 use crate::cli::report::{Format, Report};
 use crate::client::{Client, ClientError, segment};
-use crate::model::{SchedulerPolicy, SizeMode};
+use crate::model::{MigWish, SchedulerPolicy, SizeMode};
 use crate::wire::{Changed, Refusal, SetGpu};
 
 /// Set how a GPU is shared
 #[derive(Debug, Subcommand)]
 pub(super) enum Gpu {
-    /// Set VFs, size mode and scheduler of a GPU
+    /// Set VFs, MIG, size mode and scheduler of a GPU
     ///
     /// What is not named stays as it is. All of it is remembered and brought back after a boot, in the order that
-    /// the driver wants: VFs, size mode, scheduler, then slices. Refused while a slice is on the GPU. VFs of
-    /// NVIDIA's driver are made by its own script, all or none; size mode and scheduler need NVIDIA's management
-    /// library. Intel's xe divides its memory fairly over the VFs; fewer VFs have more each.
+    /// the driver wants: MIG mode, VFs, GPU instances or size mode and scheduler, then slices. Refused while a slice is on
+    /// the GPU. VFs of NVIDIA's driver are made by its own script, all or none; MIG, size mode and scheduler need NVIDIA's
+    /// management library. Intel's xe divides its memory fairly over the VFs; fewer VFs have more each.
     Set(Set),
     /// Forget how a GPU was to be set
     ///
-    /// Size mode and scheduler of a GPU of NVIDIA's stay as they are until the next boot, and no longer come back
+    /// MIG, size mode and scheduler of a GPU of NVIDIA's stay as they are until the next boot, and no longer come back
     /// then; the number of its VFs is forgotten with `vgpuctl vfs forget`. Of any other GPU the number of VFs is all
     /// that is set, and it is forgotten with this: those that exist stay.
     Forget {
@@ -37,6 +37,13 @@ pub(super) struct Set {
     /// How many VFs; 0 takes all away
     #[arg(long, value_name = "N")]
     vfs: Option<u32>,
+    /// Divide it by MIG: off, or GPU instance profiles such as 3g.40gb,1g.10gb
+    ///
+    /// One profile for each GPU instance, in any order, as `nvidia-smi mig -lgip` names them; they replace those that are
+    /// there. MIG mode itself changes only without VFs: with --vfs they are taken away for it and made anew. In MIG mode
+    /// there is neither size mode nor scheduler.
+    #[arg(long, value_name = "PROFILES")]
+    mig: Option<MigWish>,
     /// Whether vGPUs of several framebuffer sizes may share it: equal or mixed
     #[arg(long, value_name = "MODE")]
     mode: Option<SizeMode>,
@@ -57,8 +64,8 @@ impl Gpu {
     pub(super) fn run(self, client: &Client, format: Format) -> Result<Report, Refusal> {
         let path_of = |gpu: &str| format!("/v1/gpus/{}", segment(&full_address(gpu)));
         let (changed, done) = match self {
-            Self::Set(Set { gpu, vfs, mode, scheduler, time_slice_ms, dry_run }) => {
-                let wanted = SetGpu { vfs, mode, scheduler, time_slice_ms, dry_run };
+            Self::Set(Set { gpu, vfs, mode, scheduler, time_slice_ms, mig, dry_run }) => {
+                let wanted = SetGpu { vfs, mig, mode, scheduler, time_slice_ms, dry_run };
                 (client.put(&path_of(&gpu), &wanted), "set")
             }
             Self::Forget { gpu } => (client.delete(&path_of(&gpu)), "forgotten"),

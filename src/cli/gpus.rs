@@ -11,7 +11,9 @@ use crate::cli::report::{Format, Report};
 use crate::cli::table::{Table, printable};
 use crate::client::{Client, ClientError};
 use crate::config::Paths;
-use crate::model::{BackendKind, Device, Gpu, Link, MdevTypeId, PciAddress, VgpuSlot};
+use crate::model::{
+    BackendKind, Device, Gpu, Link, MdevTypeId, NvmlFacts, PciAddress, VgpuSlot, instances_text,
+};
 use crate::wire::{Gpus as Answer, Owner, Refusal, Slice};
 
 /// Show the GPUs, what can be made on them, and whose slices exist
@@ -88,7 +90,7 @@ fn head(gpu: &Gpu) -> String {
     let nvml = gpu.nvml.as_ref();
     facts.extend(nvml.and_then(|nvml| nvml.size_mode).map(|mode| format!("{mode}-size mode")));
     facts.extend(nvml.and_then(|nvml| nvml.scheduler).map(|policy| format!("scheduler {policy}")));
-    facts.extend(nvml.and_then(|nvml| nvml.mig).filter(|on| *on).map(|_| "MIG mode".to_owned()));
+    facts.extend(nvml.filter(|nvml| nvml.mig == Some(true)).map(mig));
     let backend = match gpu.backend {
         BackendKind::None => "no slices",
         BackendKind::Mdev => "slices by mdev",
@@ -105,6 +107,14 @@ fn head(gpu: &Gpu) -> String {
         printable(&facts.join(", ")),
         printable(&gpu.backend_reason)
     )
+}
+
+fn mig(nvml: &NvmlFacts) -> String {
+    let profiles: Vec<&str> = nvml.instances.iter().map(|one| one.profile.as_str()).collect();
+    match instances_text(&profiles) {
+        text if text.is_empty() => "MIG mode, no GPU instance".to_owned(),
+        text => format!("MIG mode, GPU instances {text}"),
+    }
 }
 
 fn link(link: &Link) -> String {

@@ -34,12 +34,22 @@ use crate::model::{
 pub(super) struct Boot {
     course: Mutex<Course>,
     starting: Mutex<Vec<Starting>>,
+    wake: Mutex<Option<Wake>>,
+}
+
+/// Has whoever brings things back look again.
+struct Wake(Box<dyn Fn() + Send>);
+
+impl std::fmt::Debug for Wake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wake")
+    }
 }
 
 impl Boot {
     pub(super) fn new(stored: Option<BootReport>, boot_id: &BootId) -> Self {
         let course = Course::new(stored, boot_id, clock::epoch_seconds(), Instant::now());
-        Self { course: Mutex::new(course), starting: Mutex::default() }
+        Self { course: Mutex::new(course), starting: Mutex::default(), wake: Mutex::default() }
     }
 
     fn course(&self) -> MutexGuard<'_, Course> {
@@ -62,6 +72,7 @@ struct Begun<F: Fn()> {
 impl<F: Fn()> Begun<F> {
     fn run(&mut self) {
         let outcome = match &self.work {
+            Work::Mig(gpu) => self.engine.restore_mig(gpu),
             Work::Vfs(gpu) => self.engine.restore_vfs(gpu),
             Work::Setting(gpu) => self.engine.restore_setting(gpu),
             Work::Slice(id) => self.engine.hold_again(id).map(drop),
@@ -94,7 +105,7 @@ impl<F: Fn() + Clone + Send + 'static> Together<F> {
     fn run(&mut self) {
         let id = |work: &Work| match work {
             Work::Slice(id) => Some(id.clone()),
-            Work::Vfs(_) | Work::Setting(_) => None,
+            Work::Mig(_) | Work::Vfs(_) | Work::Setting(_) => None,
         };
         let ids: Vec<AllocationId> = self.works.iter().filter_map(id).collect();
         if ids.len() < 2 {
@@ -144,6 +155,13 @@ impl Engine {
         self.inner.boot.course().renew(gpu.clone());
     }
 
+    /// Says that what is to be brought back may stand otherwise by a request of ours, which the kernel does not report.
+    pub(super) fn look_again(&self) {
+        if let Some(wake) = &*self.inner.boot.wake.lock().unwrap_or_else(PoisonError::into_inner) {
+            (wake.0)();
+        }
+    }
+
     /// Returns the GPUs that anything shall be back on.
     fn places(&self) -> BTreeSet<GpuId> {
         let ledger = self.ledger();
@@ -171,6 +189,8 @@ impl Engine {
     /// # Errors
     /// When the host cannot be read.
     pub fn restore(&self, wake: impl Fn() + Clone + Send + 'static) -> Result<Outlook, Refusal> {
+        let again = Wake(Box::new(wake.clone()));
+        *self.inner.boot.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(again);
         let starting = self.inner.boot.starting();
         let nothing = plan::is_empty(self.ledger().book(), &starting);
         if self.read_only().is_some() {
@@ -290,7 +310,7 @@ impl Engine {
                 let count = ledger.book().wishes.get(gpu).map_or(0, |wish| wish.count);
                 happened.object = format!("{gpu} {count}");
             }
-            Work::Setting(gpu) => {
+            Work::Mig(gpu) | Work::Setting(gpu) => {
                 let setting = ledger.book().settings.get(gpu).map(|wish| wish.setting.to_string());
                 happened.object = format!("{gpu} {}", setting.unwrap_or_default());
             }
@@ -347,7 +367,11 @@ impl Engine {
         let is_told = |what: &Restored| match what {
             // A count that somebody changed in this boot is theirs.
             Restored::Vfs { gpu } => unmet.contains(gpu),
-            Restored::Slice { .. } | Restored::Mode { .. } | Restored::Scheduler { .. } => true,
+            Restored::Slice { .. }
+            | Restored::Mig { .. }
+            | Restored::Instances { .. }
+            | Restored::Mode { .. }
+            | Restored::Scheduler { .. } => true,
             // Told with its slice when it failed.
             Restored::Binding { .. } | Restored::Quantum { .. } | Restored::Start { .. } => false,
         };

@@ -1,24 +1,26 @@
-//! How a GPU is set: its VFs; of one of NVIDIA's, mixed or equal sizes and the scheduler too. Remembered, and brought back by the
-//! road of [`boot`](super::boot).
+//! How a GPU is set: its VFs; of one of NVIDIA's, MIG or mixed and equal sizes and the scheduler too. Remembered, and brought
+//! back by the road of [`boot`](super::boot).
 //!
 //! The wish is stored first, then brought about, then marked as met: a service that ends between the two finds it
 //! unmet and goes on. A wish that is refused is taken back.
+//!
+//! `check` refuses what cannot be, `mig` divides a GPU.
+
+mod check;
+mod mig;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+use check::{Ask, find, is_scheduled, settable};
 
 use super::boot::road::{self, Ground, Leg, Stage};
 use super::vfs::made_on;
 use super::{Engine, OPERATION};
 use crate::ledger::{Change, Need, SettingWish};
-use crate::model::{
-    Gpu, GpuId, GpuSetting, GpuState, HostSnapshot, Kind, PciAddress, Refusal, SchedulerPolicy, SizeMode,
-};
+use crate::model::{Gpu, GpuId, GpuSetting, GpuState, HostSnapshot, Kind, PciAddress, Refusal};
 use crate::sysfs::wait_until;
 use crate::wire;
-
-/// Shortest and longest time slice that NVIDIA documents, in milliseconds; the library may say others.
-const SLICE_MS: (u32, u32) = (1, 30);
 
 impl Engine {
     /// Sets a GPU, and remembers it. What is not named stays as it is.
@@ -27,6 +29,7 @@ impl Engine {
     /// While slices hold the GPU, for what it cannot be, or when driver, script or library say no.
     pub fn set_gpu(&self, name: &str, wanted: &wire::SetGpu) -> Result<wire::Changed, Refusal> {
         let asked = GpuSetting {
+            mig: wanted.mig.clone(),
             mode: wanted.mode,
             scheduler: wanted.scheduler,
             time_slice_ms: wanted.time_slice_ms,
@@ -41,33 +44,50 @@ impl Engine {
         }
         let address = settable(gpu)?;
         let before = self.ledger().book().settings.get(&gpu.id).cloned();
-        let setting = before.as_ref().map_or_else(GpuSetting::default, |wish| wish.setting).with(&asked);
-        check_together(gpu, &setting)?;
-        let state = self.inner.nvml.gpu(address)?;
-        let vfs = wanted.vfs.unwrap_or_else(|| gpu.sriov.as_ref().map_or(0, |sriov| sriov.enabled));
-        let met = is_met(&setting, &state);
-        let same_vfs = gpu.sriov.as_ref().is_none_or(|sriov| sriov.enabled == vfs);
+        let setting = before.as_ref().map_or_else(|| asked.clone(), |wish| wish.setting.with(&asked));
+        check::together(gpu, &setting)?;
+        let state = self.inner.nvml.gpu(address).map_err(|error| mig::by_hand(&asked, error))?;
+        let ask = Ask { gpu, setting: &setting, state: &state, vfs: wanted.vfs };
         let known = before.as_ref().is_some_and(|wish| wish.setting == setting && wish.boot_id.is_some());
-        if met && same_vfs && known {
+        if ask.is_met() && ask.keeps_vfs() && known {
             return Ok(wire::Changed { change: wire::Change::Unchanged, notes: Vec::new() });
         }
-        check_possible(gpu, &setting, &state, vfs)?;
-        if !met || !same_vfs {
+        ask.check()?;
+        if !ask.is_met() || !ask.keeps_vfs() {
             self.refuse_made(gpu)?;
         }
-        let note = format!("{}: {setting}", gpu.name);
         if wanted.dry_run {
-            let vfs = (!same_vfs).then(|| format!("{}: {vfs} VFs", gpu.name));
-            let notes = vfs.into_iter().chain([note]).collect();
-            return Ok(wire::Changed { change: wire::Change::Planned, notes });
+            return Ok(wire::Changed { change: wire::Change::Planned, notes: ask.steps() });
         }
-        let mut notes = Vec::new();
-        if !same_vfs {
-            notes.extend(self.set_vfs(gpu.id.as_str(), vfs)?.notes);
-        }
-        self.wish(SettingWish { gpu: gpu.id.clone(), setting, boot_id: None }, before)?;
-        notes.push(note);
+        let notes = self.carry_out(&ask, before)?;
         Ok(wire::Changed { change: wire::Change::Done, notes })
+    }
+
+    /// Does what was asked for, in the order of the road. Returns what the admin should know.
+    fn carry_out(&self, ask: &Ask<'_>, before: Option<SettingWish>) -> Result<Vec<String>, Refusal> {
+        let Ask { gpu, setting, .. } = ask;
+        let wish = SettingWish { gpu: gpu.id.clone(), setting: (*setting).clone(), boot_id: None };
+        let name = gpu.id.as_str();
+        let mut notes = Vec::new();
+        if ask.switches_mig() {
+            if ask.vfs_now() > 0 {
+                notes.extend(self.set_vfs(name, 0)?.notes);
+            }
+            self.wish(wish, before, || {
+                self.restore_mig(&gpu.id)?;
+                if ask.vfs() > 0 {
+                    self.set_vfs(name, ask.vfs())?;
+                }
+                self.restore_setting(&gpu.id)
+            })?;
+        } else {
+            if !ask.keeps_vfs() {
+                notes.extend(self.set_vfs(name, ask.vfs())?.notes);
+            }
+            self.wish(wish, before, || self.restore_setting(&gpu.id))?;
+        }
+        notes.push(format!("{}: {setting}", gpu.name));
+        Ok(notes)
     }
 
     /// Forgets how a GPU was to be set: where VFs are all that can be, as [`Engine::forget_vfs`]. Nothing else is
@@ -109,11 +129,16 @@ impl Engine {
         }
     }
 
-    /// Remembers a wish, brings it about, and takes it back when that is refused.
-    fn wish(&self, wish: SettingWish, before: Option<SettingWish>) -> Result<(), Refusal> {
+    /// Remembers a wish, has it brought about, and takes it back when that is refused.
+    fn wish(
+        &self,
+        wish: SettingWish,
+        before: Option<SettingWish>,
+        bring_about: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let gpu = wish.gpu.clone();
         self.commit(vec![Change::PutSetting(wish)], Need::Promise)?;
-        self.restore_setting(&gpu).inspect_err(|_| {
+        bring_about().inspect_err(|_| {
             let back = before.map_or_else(|| Change::DeleteSetting(gpu.clone()), Change::PutSetting);
             if let Err(refusal) = self.commit(vec![back], Need::GiveBack) {
                 tracing::warn!(%gpu, error = %refusal, "a setting that was refused stays remembered");
@@ -127,6 +152,18 @@ impl Engine {
     /// # Errors
     /// When a fact that a step needs does not come in time, or the library says no.
     pub(super) fn restore_setting(&self, id: &GpuId) -> Result<(), Refusal> {
+        self.restore_legs(id, |_| true, true)
+    }
+
+    /// Switches MIG mode as it is remembered, and nothing else: VFs come between that and the other steps.
+    ///
+    /// # Errors
+    /// As [`Engine::restore_setting`].
+    pub(super) fn restore_mig(&self, id: &GpuId) -> Result<(), Refusal> {
+        self.restore_legs(id, |stage| stage == Stage::Mig, false)
+    }
+
+    fn restore_legs(&self, id: &GpuId, takes: impl Fn(Stage) -> bool, all: bool) -> Result<(), Refusal> {
         let deadline = Instant::now() + OPERATION;
         let _turn = self.inner.settings.take(id, deadline).ok_or_else(|| {
             Refusal::new(Kind::Busy, format!("{id} is being set already, and that has not ended"))
@@ -134,37 +171,42 @@ impl Engine {
         let Some(wish) = self.ledger().book().settings.get(id).cloned() else { return Ok(()) };
         let snapshot = self.fresh(deadline)?;
         let gpu = find(&snapshot, id.as_str())?;
-        let address = settable(gpu)?;
-        for leg in road::of(Some(gpu)) {
-            self.bring_about(leg, &wish.setting, gpu, address)?;
+        for leg in road::of(Some(gpu)).iter().filter(|leg| takes(leg.stage)) {
+            self.bring_about(leg, &wish, gpu, settable(gpu)?)?;
         }
-        let met = SettingWish { boot_id: Some(self.inner.boot_id.clone()), ..wish };
-        // Unless somebody wished otherwise meanwhile.
-        self.commit_with(Need::GiveBack, |book| match book.settings.get(id) {
-            Some(now) if now.setting == met.setting => vec![Change::PutSetting(met)],
-            _ => Vec::new(),
-        })?;
+        if all {
+            let met = SettingWish { boot_id: Some(self.inner.boot_id.clone()), ..wish };
+            // Unless somebody wished otherwise meanwhile.
+            self.commit_with(Need::GiveBack, |book| match book.settings.get(id) {
+                Some(now) if now.setting == met.setting => vec![Change::PutSetting(met)],
+                _ => Vec::new(),
+            })?;
+        }
         // The choice of a GPU goes by the new mode from here on.
         self.survey();
         self.rest_nvml();
         self.host_was_changed();
+        self.look_again();
         Ok(())
     }
 
     fn bring_about(
         &self,
         leg: &Leg,
-        setting: &GpuSetting,
+        wish: &SettingWish,
         gpu: &Gpu,
         address: PciAddress,
     ) -> Result<(), Refusal> {
+        let setting = &wish.setting;
         let is_so = |state: &GpuState| match leg.stage {
+            Stage::Mig => check::is_mig_mode(setting, state),
+            Stage::Instances => check::is_divided_so(setting, state),
             Stage::Mode => setting.mode.is_none() || setting.mode == state.size_mode,
             Stage::Scheduler => is_scheduled(setting, state),
             // VFs have a wish of their own, and slices a promise.
             Stage::Vfs | Stage::Binding | Stage::Quanta | Stage::Slices => true,
         };
-        if !matches!(leg.stage, Stage::Mode | Stage::Scheduler) {
+        if !matches!(leg.stage, Stage::Mig | Stage::Instances | Stage::Mode | Stage::Scheduler) {
             return Ok(());
         }
         let nvml = &self.inner.nvml;
@@ -177,9 +219,9 @@ impl Engine {
             said = nvml.gpu(address).map_err(|error| Refusal::from(error).message);
             said.as_ref().is_ok_and(is_so) || missing(&said).is_none()
         });
-        match &said {
-            Ok(state) if is_so(state) => return Ok(()),
-            _ if there => {}
+        let found = match said {
+            Ok(state) if is_so(&state) => return Ok(()),
+            Ok(state) if there => state,
             _ => {
                 let text = missing(&said).unwrap_or_default();
                 return Err(Refusal::new(
@@ -187,8 +229,10 @@ impl Engine {
                     format!("cannot set {}: it waits for {text}", gpu.name),
                 ));
             }
-        }
+        };
         match (leg.stage, setting.mode, setting.scheduler) {
+            (Stage::Mig, ..) => self.switch_mig(setting, gpu, address, &found)?,
+            (Stage::Instances, ..) => self.divide(wish, gpu, address, &found)?,
             (Stage::Mode, Some(mode), _) => nvml.set_size_mode(address, mode)?,
             (Stage::Scheduler, _, Some(policy)) => {
                 nvml.set_scheduler(address, policy, setting.time_slice_ns())?;
@@ -261,90 +305,3 @@ impl Engine {
 
 /// How long a request waits for a fact that comes with the driver.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
-
-fn find<'a>(snapshot: &'a HostSnapshot, name: &str) -> Result<&'a Gpu, Refusal> {
-    snapshot.gpu(name).ok_or_else(|| {
-        Refusal::new(Kind::NotFound, format!("no device {name}")).hint("vgpuctl gpus lists the devices")
-    })
-}
-
-/// Returns the address of a GPU that NVIDIA's library can set.
-fn settable(gpu: &Gpu) -> Result<PciAddress, Refusal> {
-    match &gpu.pci {
-        Some(pci) if gpu.is_on_nvidia() => Ok(pci.address),
-        _ => {
-            let driver =
-                gpu.driver.as_ref().map_or_else(|| "no driver".to_owned(), |one| format!("driver {one}"));
-            Err(Refusal::new(
-                Kind::Conflict,
-                format!("{} has no size mode and no scheduler to set: it has {driver}, not nvidia", gpu.name),
-            ))
-        }
-    }
-}
-
-fn is_scheduled(setting: &GpuSetting, state: &GpuState) -> bool {
-    let found = state.scheduler.as_ref();
-    setting.scheduler.is_none() || found.is_some_and(|found| setting.is_scheduled_by(found))
-}
-
-fn is_met(setting: &GpuSetting, state: &GpuState) -> bool {
-    (setting.mode.is_none() || setting.mode == state.size_mode) && is_scheduled(setting, state)
-}
-
-/// Refuses what no GPU can be.
-fn check_together(gpu: &Gpu, setting: &GpuSetting) -> Result<(), Refusal> {
-    let both = (setting.mode, setting.scheduler);
-    if both == (Some(SizeMode::Mixed), Some(SchedulerPolicy::FixedShare)) {
-        return Err(Refusal::new(
-            Kind::Conflict,
-            format!("{}: the fixed share scheduler is not available in mixed-size mode", gpu.name),
-        )
-        .hint("choose best-effort or equal-share, or --mode equal"));
-    }
-    match (setting.time_slice_ms, setting.scheduler) {
-        (Some(_), None | Some(SchedulerPolicy::BestEffort)) => Err(Refusal::new(
-            Kind::Usage,
-            "a time slice belongs to the equal-share and fixed-share schedulers",
-        )
-        .hint("name one with --scheduler")),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses what this GPU cannot be now.
-fn check_possible(gpu: &Gpu, setting: &GpuSetting, state: &GpuState, vfs: u32) -> Result<(), Refusal> {
-    let no = |text: String| Err(Refusal::new(Kind::Conflict, format!("{}: {text}", gpu.name)));
-    if state.mig.is_some_and(|mig| mig.on) {
-        return no("in MIG mode there is neither a size mode nor a scheduler of the GPU".to_owned());
-    }
-    let scheduler = state.scheduler.as_ref();
-    let supported = scheduler.map(|one| one.supported.as_slice()).unwrap_or_default();
-    if let Some(policy) = setting.scheduler.filter(|one| !supported.is_empty() && !supported.contains(one)) {
-        return no(format!("it has no {policy} scheduler"));
-    }
-    let ms = |ns: u32, default: u32| if ns == 0 { default } else { ns / 1_000_000 };
-    let shortest = scheduler.map_or(SLICE_MS.0, |one| ms(one.shortest_ns, SLICE_MS.0).max(1));
-    let longest = scheduler.map_or(SLICE_MS.1, |one| ms(one.longest_ns, SLICE_MS.1));
-    if let Some(slice) = setting.time_slice_ms.filter(|slice| !(shortest..=longest).contains(slice)) {
-        let text = format!("{}: a time slice has {shortest} to {longest} ms, not {slice}", gpu.name);
-        return Err(Refusal::new(Kind::Usage, text));
-    }
-    let total = gpu.sriov.as_ref().map_or(0, |sriov| sriov.total);
-    if setting.mode == Some(SizeMode::Mixed) && total == 0 {
-        return no("mixed sizes need VFs, and it can have none".to_owned());
-    }
-    if total > 0 && vfs == 0 {
-        // What is set before is lost when they are made.
-        let what = if setting.mode == Some(SizeMode::Mixed) { "mixed sizes need" } else { "it needs" };
-        let text = format!("{}: {what} VFs, and it has none", gpu.name);
-        return Err(
-            Refusal::new(Kind::Conflict, text).hint(format!("make them in the same step: --vfs {total}"))
-        );
-    }
-    let has_vfs = gpu.sriov.as_ref().is_some_and(|sriov| sriov.enabled > 0);
-    if setting.mode == Some(SizeMode::Mixed) && has_vfs && !state.can_mix {
-        return no("its driver cannot mix sizes on it".to_owned());
-    }
-    Ok(())
-}

@@ -43,6 +43,7 @@ impl Survey {
                 size_mode: state.size_mode,
                 scheduler: state.scheduler.as_ref().and_then(|scheduler| scheduler.policy),
                 mig: state.mig.map(|mig| mig.on),
+                instances: state.instances.clone(),
                 ecc: state.ecc,
                 types: types.remove(&state.address).or(before).unwrap_or_default(),
             };
@@ -83,7 +84,8 @@ fn places(nvml: &Nvml, gpu: PciAddress) -> Option<Vec<NvmlPlaced>> {
     let all = types.into_iter().map(|one| {
         let here = placements.iter().find(|placed| placed.type_id == one.id);
         let placements = here.map(|placed| placed.placements.clone()).unwrap_or_default();
-        NvmlPlaced { id: one.id, name: one.name, most: one.max_instances, placements }
+        let (id, most, profile) = (one.id, one.max_instances, one.gpu_instance_profile);
+        NvmlPlaced { id, name: one.name, most, gpu_instance_profile: profile, placements }
     });
     Some(all.collect())
 }
@@ -160,6 +162,8 @@ mod tests {
             can_mix: true,
             scheduler: None,
             mig: None,
+            instances: Vec::new(),
+            computing: Vec::new(),
             ecc: Some(true),
             vgpus: busy.iter().enumerate().map(vgpu).collect(),
         }
@@ -180,8 +184,13 @@ mod tests {
         assert_eq!(survey.unknown(std::slice::from_ref(&now)), [now.address]);
         let mixed =
             Placements { mode: SizeMode::Mixed, size: 8, supported: vec![0, 16], creatable: vec![16] };
-        let placed =
-            NvmlPlaced { id: 8, name: "NVIDIA L40S-8Q".to_owned(), most: 6, placements: vec![mixed] };
+        let placed = NvmlPlaced {
+            id: 8,
+            name: "NVIDIA L40S-8Q".to_owned(),
+            most: 6,
+            gpu_instance_profile: None,
+            placements: vec![mixed],
+        };
         survey.take(std::slice::from_ref(&now), [(now.address, vec![placed.clone()])].into());
         assert_eq!(survey.unknown(std::slice::from_ref(&now)), []);
         assert_eq!(survey.unknown(&[state("b", &[])]), [now.address], "another card sits there");

@@ -111,7 +111,13 @@ impl Engine {
                     }
                 }
                 changes.push(Change::CloseIntent(intent.id));
-                self.commit(changes, Need::GiveBack)
+                self.commit(changes, Need::GiveBack)?;
+                if matches!(intent.step, Step::SetVfs { script: Some(_), .. }) {
+                    // A look in between saw no VFs that were wanted, and nothing that is due on them.
+                    self.gpu_renewed(&intent.gpu);
+                    self.look_again();
+                }
+                Ok(())
             }
             End::Failed(failure) => {
                 self.defer(vec![Change::CloseIntent(intent.id)]);

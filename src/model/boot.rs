@@ -10,6 +10,11 @@ use crate::model::{AllocationId, BootId, DomainUuid, GpuId};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Restored {
+    /// MIG mode of a GPU of NVIDIA's.
+    Mig {
+        /// The GPU by its stable identity.
+        gpu: GpuId,
+    },
     /// The remembered number of VFs of a PF.
     Vfs {
         /// The PF by its stable identity.
@@ -18,6 +23,11 @@ pub enum Restored {
     /// Its VFs on their VFIO driver.
     Binding {
         /// The PF by its stable identity.
+        gpu: GpuId,
+    },
+    /// The GPU instances of a GPU of NVIDIA's in MIG mode.
+    Instances {
+        /// The GPU by its stable identity.
         gpu: GpuId,
     },
     /// Mixed or equal sizes on a GPU of NVIDIA's.
@@ -56,7 +66,9 @@ impl Restored {
     #[must_use]
     pub const fn gpu(&self) -> Option<&GpuId> {
         match self {
-            Self::Vfs { gpu }
+            Self::Mig { gpu }
+            | Self::Instances { gpu }
+            | Self::Vfs { gpu }
             | Self::Binding { gpu }
             | Self::Mode { gpu }
             | Self::Scheduler { gpu }

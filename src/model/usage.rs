@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DomainUuid, Framebuffer, MdevTypeId, MdevUuid, PciAddress};
+use crate::model::{DomainUuid, Framebuffer, GpuInstance, MdevTypeId, MdevUuid, PciAddress};
 
 /// Whether vGPUs of several framebuffer sizes may share a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -165,6 +165,12 @@ pub struct GpuState {
     pub scheduler: Option<SchedulerState>,
     /// `None` when the GPU knows no MIG.
     pub mig: Option<MigMode>,
+    /// Its GPU instances, by number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<GpuInstance>,
+    /// Processes that compute on the GPU itself, by their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub computing: Vec<u32>,
     /// Whether ECC is on; `None` when the GPU has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecc: Option<bool>,
@@ -181,6 +187,9 @@ pub struct NvmlFacts {
     pub scheduler: Option<SchedulerPolicy>,
     /// Whether MIG mode is on; `None` when the GPU knows no MIG.
     pub mig: Option<bool>,
+    /// Its GPU instances, by number; none outside MIG mode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<GpuInstance>,
     /// Whether ECC is on; `None` when the GPU has none.
     pub ecc: Option<bool>,
     /// The types that it supports and where they can sit, by number.
@@ -197,6 +206,8 @@ pub struct NvmlPlaced {
     pub name: String,
     /// Most on one GPU, all of one size.
     pub most: u32,
+    /// The GPU instance profile that carries it; `None` when it is time-sliced.
+    pub gpu_instance_profile: Option<u32>,
     /// One for each mode in which the GPU knows ids.
     pub placements: Vec<Placements>,
 }

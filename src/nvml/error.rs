@@ -13,6 +13,9 @@ pub enum Fault {
     /// Not on this GPU, or not as it is set now.
     #[error("this GPU does not support it as it is set now")]
     NotSupported,
+    /// What is wanted does not fit beside what there is.
+    #[error("there is no room for it beside what is there")]
+    NoRoom,
     /// A value out of range.
     #[error("the library does not accept the value")]
     Invalid,
@@ -98,6 +101,7 @@ impl NvmlError {
             Self::Failed { fault, .. } => match fault {
                 Fault::InUse => Kind::Busy,
                 Fault::NotSupported => Kind::Conflict,
+                Fault::NoRoom => Kind::NoCapacity,
                 Fault::Invalid => Kind::Usage,
                 Fault::Forbidden | Fault::Lost | Fault::TooOld(_) | Fault::Other(_) => Kind::HostFault,
             },
@@ -124,7 +128,7 @@ impl NvmlError {
             Fault::NotSupported => Some(format!("vgpuctl top -o json shows what GPU{here} is set to")),
             Fault::Lost => Some("dmesg | grep NVRM says why; a reset or reboot brings it back".into()),
             Fault::TooOld(_) => Some("a newer vGPU host driver brings a newer library".into()),
-            Fault::Invalid | Fault::Forbidden | Fault::Other(_) => None,
+            Fault::NoRoom | Fault::Invalid | Fault::Forbidden | Fault::Other(_) => None,
         }
     }
 }

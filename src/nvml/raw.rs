@@ -243,3 +243,107 @@ fn percent(value: c::nvmlValue_t, kind: c::nvmlValueType_t) -> u32 {
     };
     u32::try_from(whole.min(100)).unwrap_or(100)
 }
+
+/// What the library says of a GPU instance profile.
+#[derive(Clone, Debug)]
+pub(super) struct InstanceProfile {
+    pub(super) id: u32,
+    /// `MIG 1g.10gb`; empty where the library is too old to say.
+    pub(super) name: String,
+    pub(super) most: u32,
+}
+
+/// Reads the profile that a number of NVML's stands for (`NVML_GPU_INSTANCE_PROFILE_*`), which is not its id.
+pub(super) fn instance_profile(
+    nvml: &nvml_wrapper::Nvml,
+    device: &Device<'_>,
+    number: u32,
+) -> Result<InstanceProfile, Given> {
+    let call = symbol(&nvml.lib().nvmlDeviceGetGpuInstanceProfileInfoV)?;
+    let mut info = c::nvmlGpuInstanceProfileInfo_v2_t {
+        version: version::<c::nvmlGpuInstanceProfileInfo_v2_t>(2),
+        id: 0,
+        isP2pSupported: 0,
+        sliceCount: 0,
+        instanceCount: 0,
+        multiprocessorCount: 0,
+        copyEngineCount: 0,
+        decoderCount: 0,
+        encoderCount: 0,
+        jpegCount: 0,
+        ofaCount: 0,
+        memorySizeMB: 0,
+        name: [0; 96],
+    };
+    // SAFETY: the handle is of this library, and `info` has its version and lives as long as the call.
+    nvml_try(unsafe { call(handle(device), number, &raw mut info) })?;
+    let name = info.name.iter().map(|byte| byte.to_ne_bytes()[0]).take_while(|byte| *byte != 0);
+    let name = String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned();
+    Ok(InstanceProfile { id: info.id, name, most: info.instanceCount })
+}
+
+/// A GPU instance: its number, and the memory slices that it has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Instance {
+    pub(super) id: u32,
+    pub(super) start: u32,
+    pub(super) size: u32,
+}
+
+/// Lists the GPU instances of a profile, of which there are `most` at most.
+pub(super) fn instances(
+    nvml: &nvml_wrapper::Nvml,
+    device: &Device<'_>,
+    profile: u32,
+    most: u32,
+) -> Result<Vec<Instance>, Given> {
+    let call = symbol(&nvml.lib().nvmlDeviceGetGpuInstances)?;
+    // The call does not ask how much room there is; more than any GPU has.
+    let mut found = vec![null_mut(); most.clamp(64, MOST) as usize];
+    let mut count = 0;
+    // SAFETY: the handle is of this library, and the buffer holds what the library says there can be at most.
+    nvml_try(unsafe { call(handle(device), profile, found.as_mut_ptr(), &raw mut count) })?;
+    found.truncate(count as usize);
+    found.into_iter().map(|instance| instance_info(nvml, instance)).collect()
+}
+
+fn instance_info(nvml: &nvml_wrapper::Nvml, instance: c::nvmlGpuInstance_t) -> Result<Instance, Given> {
+    let call = symbol(&nvml.lib().nvmlGpuInstanceGetInfo)?;
+    let mut info = c::nvmlGpuInstanceInfo_t {
+        device: null_mut(),
+        id: 0,
+        profileId: 0,
+        placement: c::nvmlGpuInstancePlacement_t { start: 0, size: 0 },
+    };
+    // SAFETY: the handle was given by this library, and `info` lives as long as the call.
+    nvml_try(unsafe { call(instance, &raw mut info) })?;
+    Ok(Instance { id: info.id, start: info.placement.start, size: info.placement.size })
+}
+
+/// Makes a GPU instance of a profile. Returns whether there was room for it.
+pub(super) fn create_instance(
+    nvml: &nvml_wrapper::Nvml,
+    device: &Device<'_>,
+    profile: u32,
+) -> Result<bool, Given> {
+    let call = symbol(&nvml.lib().nvmlDeviceCreateGpuInstance)?;
+    let mut made = null_mut();
+    // SAFETY: the handle is of this library, and `made` lives as long as the call.
+    let code = unsafe { call(handle(device), profile, &raw mut made) };
+    // The wrapper does not tell this answer apart.
+    if code == c::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_RESOURCES {
+        return Ok(false);
+    }
+    nvml_try(code).map(|()| true)
+}
+
+/// Takes a GPU instance away, by its number.
+pub(super) fn destroy_instance(nvml: &nvml_wrapper::Nvml, device: &Device<'_>, id: u32) -> Result<(), Given> {
+    let find = symbol(&nvml.lib().nvmlDeviceGetGpuInstanceById)?;
+    let destroy = symbol(&nvml.lib().nvmlGpuInstanceDestroy)?;
+    let mut instance = null_mut();
+    // SAFETY: the handle is of this library, and `instance` lives as long as the call.
+    nvml_try(unsafe { find(handle(device), id, &raw mut instance) })?;
+    // SAFETY: the handle was given by this library just now.
+    nvml_try(unsafe { destroy(instance) })
+}

@@ -8,6 +8,7 @@ use nvml_wrapper::enum_wrappers::vgpu::VmId;
 use nvml_wrapper::error::NvmlError as Given;
 use nvml_wrapper::vgpu::{VgpuInstance, VgpuType as GivenType};
 
+use super::partition;
 use super::raw::{self, Which};
 use super::session::{Session, device, failed};
 use super::{NvmlError, TypePlacements};
@@ -130,8 +131,17 @@ fn read(nvml: &nvml_wrapper::Nvml, device: &Device<'_>, address: PciAddress) -> 
         size_mode: mixed.map(|mixed| if mixed { SizeMode::Mixed } else { SizeMode::Equal }),
         can_mix: can_mix.is_some_and(|can| can != 0),
         scheduler: known(scheduler(nvml, device))?,
+        instances: match &mig {
+            Some(mig) if mig.current == 1 => partition::instances(nvml, device)?,
+            _ => Vec::new(),
+        },
+        computing: known(device.running_compute_processes())?
+            .into_iter()
+            .flatten()
+            .map(|one| one.pid)
+            .collect(),
         ecc: known(device.is_ecc_enabled())?.map(|ecc| ecc.currently_enabled),
-        mig: mig.map(|mig| MigMode { on: mig.current == 1, pending: mig.pending == 1 }),
+        mig: mig.as_ref().map(|mig| MigMode { on: mig.current == 1, pending: mig.pending == 1 }),
         vgpus: vgpus(nvml, device)?,
     })
 }

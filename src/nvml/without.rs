@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::worker::Resource;
 use super::{NvmlError, Summary, TypePlacements};
-use crate::model::{GpuState, NvmlType, PairState, PciAddress, SchedulerPolicy, SizeMode};
+use crate::model::{GpuState, MigProfile, NvmlType, PairState, PciAddress, SchedulerPolicy, SizeMode};
 
 /// Answers everything alike.
 #[derive(Debug)]
@@ -61,6 +61,21 @@ impl Session {
         _policy: SchedulerPolicy,
         _time_slice_ns: u32,
     ) -> Result<(), NvmlError> {
+        absent()
+    }
+    pub(super) fn set_mig(&mut self, _gpu: PciAddress, _on: bool) -> Result<bool, NvmlError> {
+        absent()
+    }
+
+    pub(super) fn create_instance(
+        &mut self,
+        _gpu: PciAddress,
+        _profile: &MigProfile,
+    ) -> Result<(), NvmlError> {
+        absent()
+    }
+
+    pub(super) fn destroy_instance(&mut self, _gpu: PciAddress, _id: u32) -> Result<(), NvmlError> {
         absent()
     }
 }

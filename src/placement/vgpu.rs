@@ -7,7 +7,7 @@
 
 mod map;
 
-use crate::model::{Gpu, MdevTypeId, SizeMode, Vf, VgpuType};
+use crate::model::{Gpu, MdevTypeId, NvmlFacts, SizeMode, Vf, VgpuType};
 use crate::placement::Owners;
 use crate::placement::offer::vf_is_free;
 
@@ -37,6 +37,9 @@ pub(super) fn room(gpu: &Gpu, vgpu_type: &VgpuType, vfs: &[&Vf], owners: &Owners
 /// How many more of a type find a free placement id; `None` where nobody knows the ids.
 fn left_by_ids(gpu: &Gpu, vgpu_type: &MdevTypeId) -> Option<u32> {
     let nvml = gpu.nvml.as_ref()?;
+    if nvml.mig == Some(true) {
+        return left_by_instances(gpu, nvml, vgpu_type);
+    }
     if let Some(ids) = ids(gpu, vgpu_type) {
         let free = fitting(ids, &taken(gpu)?);
         return u32::try_from(free.len()).ok();
@@ -46,6 +49,16 @@ fn left_by_ids(gpu: &Gpu, vgpu_type: &MdevTypeId) -> Option<u32> {
     let vfs = gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
     let made = vfs.filter(|vf| vf.vgpu_type().is_some()).count();
     Some(most.saturating_sub(u32::try_from(made).unwrap_or(u32::MAX)))
+}
+
+/// How many GPU instances of the type's profile carry nothing; `None` where nobody knows the instances. One carries one vGPU:
+/// several take time slices of an instance, which few boards have, and then the driver's word is all there is.
+fn left_by_instances(gpu: &Gpu, nvml: &NvmlFacts, vgpu_type: &MdevTypeId) -> Option<u32> {
+    let profile = nvml.placed(vgpu_type)?.gpu_instance_profile?;
+    let vfs = || gpu.sriov.iter().flat_map(|sriov| &sriov.vfs).filter_map(|vf| vf.vgpu.as_ref());
+    let carries = |id: u32| vfs().any(|slot| slot.gpu_instance == Some(id));
+    let free = nvml.instances.iter().filter(|one| one.profile_id == profile && !carries(one.id));
+    u32::try_from(free.count()).ok()
 }
 
 /// The types that run on a GPU, with those of unknown name left out.
@@ -75,8 +88,13 @@ fn estimate(gpu: &Gpu, vgpu_type: &VgpuType) -> u32 {
 
 /// How many of the type an empty GPU with so many VFs makes; `None` where the types do not say their sizes.
 pub(super) fn if_emptied(gpu: &Gpu, vgpu_type: &VgpuType, vfs: usize) -> Option<u32> {
+    let nvml = gpu.nvml.as_ref().filter(|nvml| nvml.mig == Some(true));
+    let by_instances = nvml.and_then(|nvml| {
+        let profile = nvml.placed(&vgpu_type.id)?.gpu_instance_profile?;
+        u32::try_from(nvml.instances.iter().filter(|one| one.profile_id == profile).count()).ok()
+    });
     let by_ids = ids(gpu, &vgpu_type.id).and_then(|ids| u32::try_from(fitting(ids, &[]).len()).ok());
-    let most = by_ids.or_else(|| whole(gpu, vgpu_type.mig).checked_div(size(vgpu_type)))?;
+    let most = by_instances.or(by_ids).or_else(|| whole(gpu, vgpu_type.mig).checked_div(size(vgpu_type)))?;
     Some(most.min(u32::try_from(vfs).unwrap_or(u32::MAX)))
 }
 
@@ -105,6 +123,7 @@ fn none_left(gpu: &Gpu, vgpu_type: &VgpuType) -> String {
 mod tests {
     use super::*;
     use crate::model::fixture::{pf, type_id, vf, vgpu_gpu, vgpu_type};
+    use crate::model::{GpuInstance, NvmlPlaced};
 
     const IDS: [&str; 3] = ["nvidia-8", "nvidia-24", "nvidia-48"];
 
@@ -124,6 +143,32 @@ mod tests {
         assert_eq!(IDS.map(|id| room_for(&empty, id)), [Ok(4), Ok(2), Ok(1)]);
         let one = gpu([Some("nvidia-24"), None, None, None], &["nvidia-24"]);
         assert_eq!(room_for(&one, "nvidia-24"), Ok(1));
+    }
+
+    #[test]
+    fn in_mig_mode_free_instances_of_the_profile_count() {
+        let mut gpu = gpu([Some("nvidia-8"), None, None, None], &["nvidia-8"]);
+        let instance =
+            |id, profile_id| GpuInstance { id, profile: String::new(), profile_id, start: id, size: 1 };
+        let placed = |id, profile| NvmlPlaced {
+            id,
+            name: String::new(),
+            most: 7,
+            gpu_instance_profile: Some(profile),
+            placements: Vec::new(),
+        };
+        gpu.nvml = Some(NvmlFacts {
+            mig: Some(true),
+            instances: vec![instance(1, 19), instance(2, 9), instance(3, 19), instance(5, 19)],
+            types: vec![placed(8, 19), placed(24, 9)],
+            ..NvmlFacts::default()
+        });
+        if let Some(slot) = gpu.sriov.as_mut().and_then(|sriov| sriov.vfs[0].vgpu.as_mut()) {
+            slot.gpu_instance = Some(3);
+        }
+        assert_eq!(room_for(&gpu, "nvidia-8"), Ok(2), "1 and 5 are free");
+        assert_eq!(left_by_ids(&gpu, &type_id("nvidia-24")), Some(1));
+        assert_eq!(left_by_ids(&gpu, &type_id("nvidia-48")), None, "nobody knows its profile");
     }
 
     #[test]

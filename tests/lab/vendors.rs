@@ -11,6 +11,8 @@ mod differential;
 mod faults;
 #[path = "vendors/imaging.rs"]
 mod imaging;
+#[path = "vendors/mig.rs"]
+mod mig;
 #[path = "vendors/reboot.rs"]
 mod reboot;
 #[path = "vendors/sim.rs"]

@@ -2,6 +2,7 @@
 
 mod mdev;
 mod number;
+mod partition;
 mod pci;
 mod sleep;
 mod vgpu;
@@ -35,6 +36,8 @@ pub(crate) struct Kernel {
     functions: BTreeMap<String, pci::Function>,
     /// VFs that take vGPU types.
     vgpus: BTreeMap<String, vgpu::Slot>,
+    /// How PFs are divided by MIG.
+    partitions: BTreeMap<String, partition::Partition>,
     /// Group numbers and `vfioN` numbers in use; the kernel takes the lowest free one.
     groups: BTreeSet<u32>,
     vfio_numbers: BTreeSet<u32>,
@@ -57,6 +60,7 @@ impl Kernel {
             used: vec![BTreeMap::new(); spec.pools.len()],
             functions: BTreeMap::new(),
             vgpus: BTreeMap::new(),
+            partitions: BTreeMap::new(),
             groups: BTreeSet::new(),
             vfio_numbers: BTreeSet::new(),
             open_nodes: BTreeMap::new(),
@@ -116,6 +120,7 @@ impl Kernel {
             "sriov_numvfs" => self.set_vfs(dir, value, false),
             // Nobody's file but of the stand-in of a vendor's script: what that does inside its driver.
             "vendor_numvfs" => self.set_vfs(dir, value, true),
+            "vendor_control" => Effect::Done(self.set_partition(dir, value)),
             "sriov_drivers_autoprobe" => Effect::Done(self.set_bool(path, value)),
             "driver_override" => self.set_override(dir, value),
             "current_vgpu_type" => Effect::Done(self.set_vgpu_type(dir, value)),

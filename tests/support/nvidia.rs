@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "cargo is what makes the library")]
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,21 @@ pub(crate) const VFS: u32 = 8;
 /// The library's files and the script.
 pub(crate) struct Nvidia {
     dir: TempDir,
+    /// What the first GPU is; the second is an L40S.
+    first: &'static str,
 }
+
+/// An L40S, and an H100, by the records that tell what they are.
+const L40S: &str = "board=NVIDIA L40S\npreset=l40s-vfio\nframebuffer_mib=49152\n\
+    type id=1152 fb_mib=4096 max=12 gi_profile=- name=NVIDIA L40S-4Q\n\
+    type id=1155 fb_mib=8192 max=6 gi_profile=- name=NVIDIA L40S-8Q\n\
+    type id=1158 fb_mib=24576 max=2 gi_profile=- name=NVIDIA L40S-24Q\n";
+const H100: &str = "board=NVIDIA H100 PCIe\npreset=h100-vfio\nframebuffer_mib=81920\n\
+    type id=1132 fb_mib=8192 max=10 gi_profile=- name=NVIDIA H100-8C\n\
+    type id=1136 fb_mib=40960 max=2 gi_profile=- name=NVIDIA H100-40C\n\
+    type id=1141 fb_mib=10240 max=7 gi_profile=19 gis=7 gi=1g.10gb name=NVIDIA H100-1-10C\n\
+    type id=1143 fb_mib=20480 max=3 gi_profile=14 gis=3 gi=2g.20gb name=NVIDIA H100-2-20C\n\
+    type id=1144 fb_mib=40960 max=2 gi_profile=9 gis=2 gi=3g.40gb name=NVIDIA H100-3-40C\n";
 
 /// Builds the lab's library, or finds it built.
 fn library() -> PathBuf {
@@ -36,12 +51,26 @@ fn library() -> PathBuf {
 impl Nvidia {
     /// Puts them beside a host whose GPUs have no VFs, and makes the service find them.
     pub(crate) fn new() -> (Self, World) {
-        let mut spec = HostSpec::vgpu_vfs();
+        Self::beside(HostSpec::vgpu_vfs(), L40S)
+    }
+
+    /// As [`Nvidia::new`], the first GPU an H100.
+    pub(crate) fn with_mig() -> (Self, World) {
+        Self::beside(HostSpec::mig(), H100)
+    }
+
+    fn beside(mut spec: HostSpec, first: &'static str) -> (Self, World) {
         for gpu in &mut spec.pci {
             gpu.sriov.as_mut().expect("a PF").enabled = 0;
         }
         let mut world = World::new(spec);
-        let nvidia = Self { dir: tempfile::tempdir().expect("directory") };
+        let nvidia = Self { dir: tempfile::tempdir().expect("directory"), first };
+        for gpu in GPUS {
+            let dir = nvidia.dir.path().join(gpu);
+            std::fs::create_dir_all(&dir).expect("directory");
+            let control = world.host.root().join("sys/bus/pci/devices").join(gpu).join("vendor_control");
+            std::os::unix::fs::symlink(control, dir.join("control")).expect("a link");
+        }
         nvidia.boot();
         let script = nvidia.dir.path().join("sriov-manage");
         std::fs::write(&script, nvidia.script(world.host.root())).expect("script");
@@ -58,23 +87,43 @@ impl Nvidia {
         self.dir.path().join(gpu).join("state")
     }
 
-    /// What was set at run time is as after a boot.
+    /// What was set at run time is as after a boot; MIG mode is persistent.
     pub(crate) fn boot(&self) {
-        for gpu in GPUS {
+        for (gpu, what) in GPUS.into_iter().zip([self.first, L40S]) {
             let dir = self.dir.path().join(gpu);
-            std::fs::create_dir_all(&dir).expect("directory");
+            let mig = self.state_path(gpu).exists() && self.get(gpu, "mig") == "1";
             let text = format!(
-                "board=NVIDIA L40S\npreset=l40s-vfio\nuuid=GPU-{gpu}\nframebuffer_mib=49152\nmode=equal\nmig=0\n\
-                 scheduler=best-effort\ntime_slice_ns=0\nvfs=0\ntotal_vfs={VFS}\n\
-                 type id=1152 fb_mib=4096 max=12 gi_profile=- name=NVIDIA L40S-4Q\n\
-                 type id=1155 fb_mib=8192 max=6 gi_profile=- name=NVIDIA L40S-8Q\n\
-                 type id=1158 fb_mib=24576 max=2 gi_profile=- name=NVIDIA L40S-24Q\n"
+                "uuid=GPU-{gpu}\nmode=equal\nmig={}\nscheduler=best-effort\ntime_slice_ns=0\nvfs=0\n\
+                 process=0\ntotal_vfs={VFS}\n{what}",
+                u32::from(mig)
             );
             std::fs::write(dir.join("state"), text).expect("state");
-            for name in ["control", "session"] {
-                std::fs::write(dir.join(name), "").expect(name);
-            }
+            std::fs::write(dir.join("session"), "").expect("session");
+            self.tell(gpu, &format!("mig={}", u32::from(mig)));
         }
+    }
+
+    /// Tells the driver something, as the library does.
+    fn tell(&self, gpu: &str, setting: &str) {
+        let mut control = std::fs::File::options();
+        let mut control =
+            control.append(true).open(self.dir.path().join(gpu).join("control")).expect("opens");
+        control.write_all(setting.as_bytes()).expect("is taken");
+    }
+
+    /// The profiles of a GPU's instances, in the order in which they were made.
+    pub(crate) fn instances(&self, gpu: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(self.state_path(gpu)).expect("state");
+        let all = text.lines().filter(|line| line.starts_with("gi "));
+        all.filter_map(|line| Some(line.split_once("name=")?.1.to_owned())).collect()
+    }
+
+    /// Somebody makes a GPU instance beside the service.
+    pub(crate) fn make_instance(&self, gpu: &str, id: u32, profile: &str, number: u32, start: u32) {
+        self.tell(gpu, &format!("gi_create={profile}"));
+        let mut text = std::fs::read_to_string(self.state_path(gpu)).expect("state");
+        text.push_str(&format!("gi id={id} profile={number} start={start} size=1 name={profile}\n"));
+        std::fs::write(self.state_path(gpu), text).expect("state");
     }
 
     /// It fails while anybody has the GPU open, and loses what was set at run time.
@@ -88,7 +137,7 @@ impl Nvidia {
              flock -n -x $gpu/session true || {{ echo \"Cannot obtain unbindLock for $2\" >&2; exit 1; }}\n\
              echo $n >$(readlink -f {root}/sys/bus/pci/devices/$2)/vendor_numvfs\n\
              sed -i \"s/^vfs=.*/vfs=$n/; s/^mode=.*/mode=equal/; s/^scheduler=.*/scheduler=best-effort/; \
-             s/^time_slice_ns=.*/time_slice_ns=0/\" $gpu/state\n"
+             s/^time_slice_ns=.*/time_slice_ns=0/; /^gi /d\" $gpu/state\n"
         )
     }
 

@@ -26,6 +26,7 @@ impl HostSpec {
             name: name.to_owned(),
             description: description.map(str::to_owned),
             cost,
+            gi: None,
         };
         let virtual_device = |name: &str, pool, types| VirtualSpec {
             name: name.to_owned(),
@@ -107,6 +108,18 @@ impl HostSpec {
         host
     }
 
+    /// As [`HostSpec::vgpu_vfs`], the first GPU an H100, which knows MIG.
+    pub(crate) fn mig() -> Self {
+        let mut host = Self::vgpu_vfs();
+        let gpu = &mut host.pci[0];
+        gpu.id = (0x10de, 0x2331);
+        host.pools[0].total = 80 * 1024;
+        let sriov = gpu.sriov.as_mut().expect("a PF");
+        sriov.vf_device = 0x2331;
+        sriov.vf_vgpu = Some(ParentSpec { pool: 0, most: Some(1), types: h100_types() });
+        host
+    }
+
     /// A discrete GPU of Intel's with 24 GiB for VFs, as its xe driver shows it (one VF behind the PF, step 1).
     pub(crate) fn xe() -> Self {
         let mut gpu = igb("0000:03:00.0", "pci0000:00/0000:00:02.0");
@@ -163,8 +176,29 @@ fn l40s_types() -> Vec<TypeSpec> {
         name: format!("NVIDIA L40S-{gib}Q"),
         description: None,
         cost: gib * 1024,
+        gi: None,
     };
     sizes.into_iter().map(one).collect()
+}
+
+/// Types in the manner of an H100 with 80 GiB: two time-sliced ones, and those of three GPU instance profiles. The numbers are
+/// made up.
+fn h100_types() -> Vec<TypeSpec> {
+    let all = [
+        (1132, "8C", 8, None),
+        (1136, "40C", 40, None),
+        (1141, "1-10C", 10, Some("1g.10gb")),
+        (1143, "2-20C", 20, Some("2g.20gb")),
+        (1144, "3-40C", 40, Some("3g.40gb")),
+    ];
+    let one = |(number, name, gib, gi): (u32, &str, u32, _)| TypeSpec {
+        id: format!("nvidia-{number}"),
+        name: format!("NVIDIA H100-{name}"),
+        description: None,
+        cost: gib * 1024,
+        gi,
+    };
+    all.into_iter().map(one).collect()
 }
 
 fn drivers(list: &[(&str, bool)]) -> Vec<(String, bool)> {
@@ -248,6 +282,7 @@ fn a40_types() -> Vec<TypeSpec> {
                     "num_heads={heads}, frl_config=60, framebuffer={mib}M, max_resolution=7680x4320, max_instance={most}"
                 )),
                 cost: mib,
+                gi: None,
             });
         }
     }

@@ -73,6 +73,8 @@ pub(crate) struct TypeSpec {
     pub(crate) description: Option<String>,
     /// Units of the pool that one mdev takes.
     pub(crate) cost: u32,
+    /// The GPU instance profile that carries it, in MIG mode.
+    pub(crate) gi: Option<&'static str>,
 }
 
 /// A parent that is no PCI function: `sys/devices/virtual/NAME/NAME`.

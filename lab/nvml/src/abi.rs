@@ -97,6 +97,20 @@ pub(crate) fn put_list<T: Copy>(buffer: *mut T, room: Option<&mut c_uint>, list:
     Ok(())
 }
 
+/// Gives a list out into a buffer that the caller promises to be large enough for all there can be.
+pub(crate) fn put_all<T: Copy>(buffer: *mut T, number: Out<'_, c_uint>, list: &[T]) -> Answer {
+    put(number, count(list.len()))?;
+    if list.is_empty() {
+        return Ok(());
+    }
+    if buffer.is_null() {
+        return Err(INVALID);
+    }
+    // SAFETY: not null, and large enough by the contract of the call; `list` is ours, so the two do not overlap.
+    unsafe { std::ptr::copy_nonoverlapping(list.as_ptr(), buffer, list.len()) };
+    Ok(())
+}
+
 /// Reads a text of the caller's.
 pub(crate) fn text<'a>(text: *const c_char) -> Result<&'a str, Code> {
     if text.is_null() {

@@ -2,11 +2,11 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nvml_wrapper_sys::bindings::nvmlDevice_t;
+use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlGpuInstance_t};
 
 use crate::abi::{Answer, Code, INVALID, LOST, NOT_FOUND, NOT_LOADED, UNINITIALIZED};
 use crate::lock::Client;
-use crate::state::{self, Gpu, Kind, Vgpu};
+use crate::state::{self, Gpu, Instance, Kind, Vgpu};
 
 #[derive(Debug)]
 struct Session {
@@ -97,4 +97,19 @@ pub(crate) fn instance(number: u32) -> Result<(Gpu, Vgpu), Code> {
     let gpu = state::load(address).ok_or(LOST)?;
     let vgpu = gpu.vgpus.iter().find(|vgpu| vgpu.id == number % INSTANCES && vgpu.running).cloned();
     vgpu.map(|vgpu| (gpu, vgpu)).ok_or(NOT_FOUND)
+}
+
+/// Returns the handle of a GPU instance: a number, and never followed as a pointer.
+pub(crate) fn part_handle(index: usize, id: u32) -> nvmlGpuInstance_t {
+    std::ptr::without_provenance_mut((index + 1) * INSTANCES as usize + id as usize)
+}
+
+/// Finds a GPU instance by its handle.
+pub(crate) fn part(handle: nvmlGpuInstance_t) -> Result<(usize, Gpu, Instance), Code> {
+    let addresses = addresses()?;
+    let index = (handle.addr() / INSTANCES as usize).checked_sub(1).ok_or(INVALID)?;
+    let gpu = state::load(addresses.get(index).ok_or(INVALID)?).ok_or(LOST)?;
+    let id = handle.addr() % INSTANCES as usize;
+    let found = gpu.instances.iter().find(|one| one.id as usize == id).cloned();
+    found.map(|one| (index, gpu, one)).ok_or(INVALID)
 }

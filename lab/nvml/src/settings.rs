@@ -88,7 +88,7 @@ nvml! {
         Ok(state::control(&gpu.address, &format!("time_slice_ns={slice}"))?)
     }
 
-    /// Switches MIG mode; refused while VFs are enabled.
+    /// Switches MIG mode; refused while anything is on the GPU.
     fn nvmlDeviceSetMigMode(
         device: c::nvmlDevice_t,
         mode: c_uint,
@@ -100,9 +100,6 @@ nvml! {
         }
         if mode > 1 {
             return Err(INVALID);
-        }
-        if mode == 0 && gpu.mig && gpu.vfs > 0 {
-            return Err(IN_USE);
         }
         state::control(&gpu.address, &format!("mig={mode}"))?;
         put(activation, c::nvmlReturn_enum_NVML_SUCCESS)

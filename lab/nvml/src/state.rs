@@ -101,6 +101,8 @@ pub struct Gpu {
     pub vfs: u32,
     /// VFs that it can have, where the simulation says (`total_vfs`).
     pub total_vfs: Option<u32>,
+    /// A process that computes on the GPU itself.
+    pub process: Option<u32>,
     /// What it offers.
     pub kinds: Vec<Kind>,
     /// Its GPU instances, by number.
@@ -189,6 +191,7 @@ fn set(gpu: &mut Gpu, key: &str, value: &str) {
         "ecc" => gpu.ecc = Some(value == "1"),
         "vfs" => gpu.vfs = small(value),
         "total_vfs" => gpu.total_vfs = value.parse().ok(),
+        "process" => gpu.process = value.parse().ok().filter(|pid| *pid > 0),
         _ => {}
     }
 }
@@ -270,7 +273,7 @@ pub fn control(address: &str, setting: &str) -> Result<(), Refused> {
     let file = OpenOptions::new().append(true).open(path);
     let written = file.and_then(|mut file| file.write_all(format!("{setting}\n").as_bytes()));
     if is_files() && written.is_ok() {
-        files::apply(&base().join(address).join("state"), setting);
+        return files::apply(address, &base().join(address).join("state"), setting);
     }
     written.map_err(|error| match (error.raw_os_error(), error.kind()) {
         (Some(EBUSY), _) => Refused::InUse,

@@ -180,3 +180,108 @@ fn a_session_shows_that_the_driver_is_in_use_until_it_ends() {
     let refused = Nvml::builder().lib_path(library().as_os_str()).init();
     assert!(matches!(refused, Err(NvmlError::DriverNotLoaded)), "the driver is off its GPUs");
 }
+
+const H100: &str = "\
+board=NVIDIA H100 PCIe
+preset=h100-vfio
+uuid=GPU-11111111-aaaa-bbbb-cccc-000000000003
+framebuffer_mib=81920
+mode=equal
+mig=0
+vfs=0
+type id=1141 fb_mib=10240 max=7 gi_profile=19 gis=7 gi=1g.10gb name=NVIDIA H100-1-10C
+type id=1142 fb_mib=20480 max=4 gi_profile=15 gis=4 gi=1g.20gb name=NVIDIA H100-1-20C
+type id=1144 fb_mib=40960 max=2 gi_profile=9 gis=2 gi=3g.40gb name=NVIDIA H100-3-40C
+";
+
+/// What the library says of a profile, asked for by its number: code, id, name.
+fn profile(nvml: &Nvml, number: u32) -> (u32, u32, String) {
+    let device = nvml.device_by_pci_bus_id(AT).expect("is there");
+    let call = nvml.lib().nvmlDeviceGetGpuInstanceProfileInfoV.as_ref().expect("exported");
+    // SAFETY: plain numbers and characters, for which zeros are a value.
+    let mut info: c::nvmlGpuInstanceProfileInfo_v2_t = unsafe { std::mem::zeroed() };
+    let size = u32::try_from(size_of::<c::nvmlGpuInstanceProfileInfo_v2_t>()).expect("small");
+    info.version = size | 2 << 24;
+    // SAFETY: it is used while `device` lives.
+    let handle = unsafe { device.handle() };
+    // SAFETY: `handle` is of this library, and `info` has its version.
+    let code = unsafe { call(handle, number, &raw mut info) };
+    let name = info.name.iter().take_while(|byte| **byte != 0).map(|byte| char::from(byte.to_ne_bytes()[0]));
+    (code, info.id, name.collect())
+}
+
+/// Makes an instance of a profile.
+fn make(nvml: &Nvml, id: u32) -> (u32, c::nvmlGpuInstance_t) {
+    let device = nvml.device_by_pci_bus_id(AT).expect("is there");
+    let call = nvml.lib().nvmlDeviceCreateGpuInstance.as_ref().expect("exported");
+    let mut made = std::ptr::null_mut();
+    // SAFETY: it is used while `device` lives.
+    let handle = unsafe { device.handle() };
+    // SAFETY: `handle` is of this library, and `made` lives as long as the call.
+    (unsafe { call(handle, id, &raw mut made) }, made)
+}
+
+/// Lists the instances of a profile: number and place of each.
+fn made(nvml: &Nvml, id: u32) -> Vec<(c::nvmlGpuInstance_t, u32, (u32, u32))> {
+    let device = nvml.device_by_pci_bus_id(AT).expect("is there");
+    let (list, tell) = (&nvml.lib().nvmlDeviceGetGpuInstances, &nvml.lib().nvmlGpuInstanceGetInfo);
+    let (list, tell) = (list.as_ref().expect("exported"), tell.as_ref().expect("exported"));
+    let (mut all, mut count) = (vec![std::ptr::null_mut(); 8], 0);
+    // SAFETY: it is used while `device` lives.
+    let handle = unsafe { device.handle() };
+    // SAFETY: `handle` is of this library, and the buffer holds more than there can be.
+    assert_eq!(unsafe { list(handle, id, all.as_mut_ptr(), &raw mut count) }, 0);
+    all.truncate(count as usize);
+    let told = all.into_iter().map(|instance| {
+        // SAFETY: plain numbers and a pointer that is never followed, for which zeros are a value.
+        let mut info: c::nvmlGpuInstanceInfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `instance` is of this library, and `info` lives as long as the call.
+        assert_eq!(unsafe { tell(instance, &raw mut info) }, 0);
+        assert_eq!(info.profileId, id);
+        (instance, info.id, (info.placement.start, info.placement.size))
+    });
+    told.collect()
+}
+
+#[test]
+fn gpu_instances_are_made_listed_and_taken_away_in_mig_mode() {
+    let Some(base) = alone("gpu_instances_are_made_listed_and_taken_away_in_mig_mode", &[(AT, H100)]) else {
+        return;
+    };
+    let nvml = open();
+    let gpu = nvml.device_by_pci_bus_id(AT).expect("is there");
+    assert_eq!(profile(&nvml, 0).0, c::nvmlReturn_enum_NVML_ERROR_NOT_SUPPORTED, "MIG is off");
+    assert_eq!(gpu.set_mig_mode(true).expect("nothing is on it"), 0, "in force at once");
+    assert_eq!(profile(&nvml, 0), (0, 19, "MIG 1g.10gb".to_owned()));
+    assert_eq!(profile(&nvml, 9), (0, 15, "MIG 1g.20gb".to_owned()));
+    assert_eq!(profile(&nvml, 2), (0, 9, "MIG 3g.40gb".to_owned()));
+    assert_eq!(profile(&nvml, 4).0, c::nvmlReturn_enum_NVML_ERROR_NOT_SUPPORTED, "not on this one");
+    assert_eq!(profile(&nvml, 17).0, c::nvmlReturn_enum_NVML_ERROR_INVALID_ARGUMENT);
+
+    assert_eq!((make(&nvml, 9).0, make(&nvml, 19).0), (0, 0));
+    assert_eq!(make(&nvml, 9).0, c::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_RESOURCES, "no half is left");
+    assert_eq!(make(&nvml, 8).0, c::nvmlReturn_enum_NVML_ERROR_INVALID_ARGUMENT, "no such profile");
+    let [(half, 1, (0, 4))] = made(&nvml, 9)[..] else { panic!("one half: {:?}", made(&nvml, 9)) };
+    assert_eq!(made(&nvml, 19)[0].2, (4, 1));
+    assert!(matches!(gpu.set_mig_mode(false), Err(NvmlError::InUse)), "beside instances");
+
+    let destroy = nvml.lib().nvmlGpuInstanceDestroy.as_ref().expect("exported");
+    // SAFETY: the handle is of this library.
+    let destroy = |instance| unsafe { destroy(instance) };
+    let state = |process: &str| {
+        put(
+            &base,
+            AT,
+            &format!("{H100}{process}gi id=1 profile=9 start=0 size=4 name=3g.40gb\n")
+                .replace("mig=0", "mig=1"),
+        )
+    };
+    state("process=4711\n");
+    assert_eq!(gpu.running_compute_processes().expect("are told")[0].pid, 4711);
+    assert_eq!(destroy(half), c::nvmlReturn_enum_NVML_ERROR_IN_USE, "somebody computes");
+    state("");
+    assert_eq!(gpu.running_compute_processes().expect("are told").len(), 0);
+    assert_eq!(destroy(half), 0);
+    assert_eq!(destroy(half), c::nvmlReturn_enum_NVML_ERROR_INVALID_ARGUMENT, "it is gone");
+    gpu.set_mig_mode(false).expect("nothing is on it");
+}

@@ -93,15 +93,17 @@ gi id=1 profile=9 start=0 size=4 name=3g.40gb
 #[test]
 fn gpu_instances_are_made_by_name_or_number_and_listed() {
     let base = host(H100);
-    let (code, said, _) = run(base.path(), SMI, "mig -i 0 -cgi 9,1g.10gb -C");
-    assert_eq!(code, 0, "{said}");
-    assert_eq!(control(base.path(), AT), "gi_create=3g.40gb\ngi_create=1g.10gb\n");
-    let (code, said, _) = run(base.path(), SMI, "mig -lgi");
-    assert_eq!(code, 0);
-    assert!(said.contains("|   0  MIG 3g.40gb           9        1          0:4     |"), "{said}");
     let (_, said, _) = run(base.path(), SMI, "mig -lgip");
     assert!(said.contains("MIG 3g.40gb          9     1/2"), "{said}");
     assert!(said.contains("MIG 1g.10gb         19     3/7"), "{said}");
+    let (code, said, _) = run(base.path(), SMI, "mig -i 0 -cgi 19,1g.10gb -C");
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(control(base.path(), AT), "gi_create=1g.10gb\ngi_create=1g.10gb\n");
+    assert_eq!(run(base.path(), SMI, "mig -cgi 3g.40gb").0, 23, "no room is left for half of it");
+    let (code, said, _) = run(base.path(), SMI, "mig -lgi");
+    assert_eq!(code, 0);
+    assert!(said.contains("|   0  MIG 3g.40gb           9        1          0:4     |"), "{said}");
+    assert!(said.contains("|   0  MIG 1g.10gb          19        3          5:1     |"), "{said}");
     assert_eq!(run(base.path(), SMI, "mig -dgi -gi 1 -i 0").0, 0);
     assert!(control(base.path(), AT).ends_with("gi_destroy=1\n"));
     assert_eq!(run(base.path(), SMI, "mig -cgi 4g.99gb").0, 2, "no such profile");

@@ -82,7 +82,9 @@ impl Course {
         let steps = self.report.steps.iter().filter(there);
         let slices = steps.filter_map(|step| match &step.what {
             Restored::Slice { allocation, .. } => Some(allocation.clone()),
-            Restored::Vfs { .. }
+            Restored::Mig { .. }
+            | Restored::Instances { .. }
+            | Restored::Vfs { .. }
             | Restored::Binding { .. }
             | Restored::Mode { .. }
             | Restored::Scheduler { .. }
@@ -106,7 +108,7 @@ impl Course {
     /// failed may work now.
     pub(super) fn renew(&mut self, gpu: GpuId) {
         self.failures.retain(|work, _| match work {
-            Work::Vfs(failed) | Work::Setting(failed) => *failed != gpu,
+            Work::Mig(failed) | Work::Vfs(failed) | Work::Setting(failed) => *failed != gpu,
             Work::Slice(_) => false,
         });
         self.renewed.insert(gpu);
@@ -148,6 +150,7 @@ impl Course {
         for step in plan {
             if let (
                 Restored::Vfs { gpu }
+                | Restored::Instances { gpu }
                 | Restored::Mode { gpu }
                 | Restored::Scheduler { gpu }
                 | Restored::Slice { gpu, .. },

@@ -4,13 +4,16 @@
 //! Facts have an order, and a step waits for the first one that is missing: the device in its slot, a
 //! driver, the attributes, the VFs, their VFIO driver; for a slice its GPU, its type, room for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod settings;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use settings::{behind, setting, unset};
 
 use super::road::{self, Ground, Stage};
 use crate::engine::guaranteed::{is_guaranteed, place_of};
-use crate::ledger::{Book, SettingWish, VfWish};
+use crate::ledger::{Book, VfWish};
 use crate::model::{
     Allocation, AllocationId, BootId, Device, DomainRef, Gpu, GpuId, GpuState, HookDevice, HostSnapshot,
     MdevTypeId, PciAddress, Quantum, Restored, Settled, Sriov, Vf,
@@ -55,6 +58,8 @@ pub(super) struct Facts<'a> {
 pub(super) enum Work {
     /// Set the remembered number of VFs and bind them.
     Vfs(GpuId),
+    /// Switch MIG mode as it is remembered.
+    Mig(GpuId),
     /// Set a GPU as it is remembered.
     Setting(GpuId),
     /// Make the slice of a guaranteed allocation.
@@ -88,20 +93,20 @@ pub(super) struct Planned {
 
 /// Judges everything that should be there.
 pub(super) fn plan(facts: &Facts<'_>) -> Vec<Planned> {
-    let mut steps: Vec<Planned> = facts.book.wishes.values().flat_map(|wish| vfs(wish, facts)).collect();
-    steps.extend(facts.book.settings.values().flat_map(|wish| setting(wish, facts)));
-    let unset: BTreeMap<&GpuId, String> = steps.iter().filter_map(|step| unset(step, facts)).collect();
+    let set = facts.book.settings.values().flat_map(|wish| setting(wish, facts));
+    // MIG mode does not change beside VFs.
+    let (mut steps, later): (Vec<Planned>, Vec<Planned>) =
+        set.partition(|step| matches!(step.what, Restored::Mig { .. }));
+    let undivided: BTreeMap<GpuId, String> = steps.iter().filter_map(|step| unset(step, facts)).collect();
+    let vfs = facts.book.wishes.values().flat_map(|wish| vfs(wish, facts));
+    steps.extend(vfs.map(|step| behind(step, &undivided)));
+    steps.extend(later);
+    let unset: BTreeMap<GpuId, String> = steps.iter().filter_map(|step| unset(step, facts)).collect();
     let to_come = steps.iter().any(|step| matches!(step.verdict, Verdict::Do(_) | Verdict::Waits(_)));
     let guaranteed = facts.book.allocations.values().filter(|one| is_guaranteed(one));
     let slices = guaranteed.filter_map(|one| {
-        let mut slice = slice(one, &place_of(facts.book, one)?, facts, to_come);
         // How a GPU is set is not changed once a slice is on it.
-        if let (Verdict::Do(_), Some(first)) =
-            (&slice.verdict, slice.what.gpu().and_then(|gpu| unset.get(gpu)))
-        {
-            slice.verdict = Verdict::Waits(first.clone());
-        }
-        Some(slice)
+        Some(behind(slice(one, &place_of(facts.book, one)?, facts, to_come), &unset))
     });
     let slices: Vec<Planned> = slices.collect();
     steps.extend(slices.iter().filter_map(|slice| quantum(slice, facts)));
@@ -218,81 +223,6 @@ fn absent(wanted: &GpuId, facts: &Facts<'_>) -> Verdict {
             "another card is in its place: {other}; nothing is done to that one until it is asked for"
         )),
     }
-}
-
-// How GPUs are set -------------------------------------------------------------------------------
-
-/// The steps of a remembered setting, in the order of the GPU's road.
-fn setting(wish: &SettingWish, facts: &Facts<'_>) -> Vec<Planned> {
-    let gpu = facts.snapshot.gpus.iter().find(|gpu| gpu.id == wish.gpu);
-    let place = gpu.map_or_else(|| wish.gpu.to_string(), |gpu| gpu.name.to_string());
-    let nvml = facts.nvml.get(&wish.gpu);
-    let state = nvml.and_then(|said| said.as_ref().ok());
-    let id = || wish.gpu.clone();
-    let asked = road::NVIDIA.iter().filter_map(|leg| match leg.stage {
-        Stage::Mode => {
-            let mode = wish.setting.mode?;
-            let found = state.and_then(|state| state.size_mode);
-            let text = found.map_or_else(|| "not known".to_owned(), |mode| format!("{mode}-size mode"));
-            Some((leg, Restored::Mode { gpu: id() }, format!("{mode}-size mode"), text, found == Some(mode)))
-        }
-        Stage::Scheduler => {
-            wish.setting.scheduler?;
-            let found = state.and_then(|state| state.scheduler.as_ref());
-            let text = found.and_then(|found| found.policy).map_or("not known", |policy| policy.name());
-            let so = found.is_some_and(|found| wish.setting.is_scheduled_by(found));
-            Some((leg, Restored::Scheduler { gpu: id() }, wish.setting.scheduler_text(), text.to_owned(), so))
-        }
-        Stage::Vfs | Stage::Binding | Stage::Quanta | Stage::Slices => None,
-    });
-    asked
-        .map(|(leg, what, wanted, found, so)| {
-            let verdict = match gpu {
-                None => absent(&wish.gpu, facts),
-                Some(gpu) => set_verdict(
-                    wish,
-                    so,
-                    leg.missing(&Ground { gpu, count: None, vf: None, nvml }),
-                    state,
-                    facts,
-                ),
-            };
-            Planned { what, place: place.clone(), wanted, found, verdict, within: Some(leg.within) }
-        })
-        .collect()
-}
-
-fn set_verdict(
-    wish: &SettingWish,
-    so: bool,
-    missing: Option<String>,
-    state: Option<&GpuState>,
-    facts: &Facts<'_>,
-) -> Verdict {
-    let is_new = wish.boot_id.as_ref() != Some(facts.boot_id);
-    let no_vfs = facts.book.wishes.get(&wish.gpu).is_some_and(|wish| wish.count == 0);
-    match missing {
-        _ if so && !is_new => Verdict::Done,
-        // Nothing to change, but this boot has not yet taken the wish for its own.
-        _ if so => Verdict::Do(Work::Setting(wish.gpu.clone())),
-        _ if state.is_some_and(|state| state.mig.is_some_and(|mig| mig.on)) => {
-            Verdict::Left("the GPU is in MIG mode, where vGPUs are not time-sliced".to_owned())
-        }
-        _ if no_vfs => Verdict::Left("no VFs are wanted on it".to_owned()),
-        Some(missing) => Verdict::Waits(missing),
-        None if is_new || facts.renewed.contains(&wish.gpu) => Verdict::Do(Work::Setting(wish.gpu.clone())),
-        None => Verdict::Left("it was set otherwise by hand in this boot".to_owned()),
-    }
-}
-
-/// Returns the GPU of a setting that is still to come, and what slices on it wait for.
-fn unset<'a>(step: &'a Planned, facts: &Facts<'_>) -> Option<(&'a GpuId, String)> {
-    let (Restored::Mode { gpu } | Restored::Scheduler { gpu }) = &step.what else {
-        return None;
-    };
-    let open =
-        matches!(step.verdict, Verdict::Do(_) | Verdict::Waits(_)) && !facts.overdue.contains(&step.what);
-    open.then(|| (gpu, format!("{} on {}", step.wanted, step.place)))
 }
 
 // Guaranteed slices -------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 //! The order in which a GPU comes to its slices, as data: for each road its steps, the facts that must hold before
 //! each, and how long those may take. A step of an earlier line comes first. Adding a road is adding a table.
 //!
-//! Sources: NVIDIA's vGPU guides (SR-IOV before mixed-size mode, that before vGPUs); the kernel's drivers/pci/iov.c.
+//! Sources: NVIDIA's vGPU guides (MIG mode before SR-IOV, that before GPU instances and mixed-size mode, those before vGPUs); the kernel's drivers/pci/iov.c.
 
 use std::time::Duration;
 
@@ -11,10 +11,14 @@ use crate::model::{BackendKind, Gpu, GpuState, Sriov, Vf};
 /// What a step of a road brings about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Stage {
+    /// MIG mode.
+    Mig,
     /// The remembered number of VFs.
     Vfs,
     /// Each VF on the driver that guests get it from.
     Binding,
+    /// GPU instances, in MIG mode.
+    Instances,
     /// Mixed or equal sizes.
     Mode,
     /// The scheduler and its time slice.
@@ -34,8 +38,14 @@ pub(in crate::engine) enum Fact {
     Capable,
     /// There are VFs, where the PF can have any.
     Vfs,
+    /// There are no VFs.
+    NoVfs,
     /// All VFs are on their driver.
     Bound,
+    /// MIG mode is on.
+    Divided,
+    /// No process computes on the GPU itself.
+    Idle,
     /// NVIDIA's library knows the GPU.
     Library,
     /// No vGPU is made on the GPU.
@@ -63,10 +73,17 @@ const fn leg(stage: Stage, needs: &'static [Fact], within_s: u64) -> Leg {
 }
 
 /// NVIDIA's driver: its script makes VFs; what is set at run time goes with each change of VFs, and is set while no
-/// vGPU exists. MIG mode is persistent, and GPU instances are not made here: in MIG mode slices wait for them.
-pub(in crate::engine) static NVIDIA: [Leg; 5] = [
+/// vGPU exists. MIG mode is persistent, and changes only without VFs; GPU instances go with each change of VFs. vGPUs need no
+/// compute instances: the driver in the guest makes them.
+pub(in crate::engine) static NVIDIA: [Leg; 7] = [
+    leg(Stage::Mig, &[Fact::Driver, Fact::Library, Fact::NoVfs, Fact::Idle], 60),
     leg(Stage::Vfs, &[Fact::Driver, Fact::Capable], 120),
     leg(Stage::Binding, &[Fact::Driver, Fact::Capable], 120),
+    leg(
+        Stage::Instances,
+        &[Fact::Driver, Fact::Vfs, Fact::Bound, Fact::Library, Fact::Divided, Fact::Empty, Fact::Idle],
+        60,
+    ),
     leg(Stage::Mode, &[Fact::Driver, Fact::Vfs, Fact::Bound, Fact::Library, Fact::Empty], 60),
     leg(Stage::Scheduler, &[Fact::Driver, Fact::Vfs, Fact::Bound, Fact::Library, Fact::Empty], 60),
     leg(Stage::Slices, &[Fact::Files], 120),
@@ -126,12 +143,22 @@ impl Fact {
         let name = &gpu.name;
         let vfs = || gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
         let capable = |sriov: &Sriov| sriov.total > 0;
+        let state = nvml.and_then(|said| said.as_ref().ok());
         match self {
             Self::Driver => gpu.driver.is_none().then(|| format!("a driver on {name}")),
             Self::Capable => (!gpu.sriov.as_ref().is_some_and(capable))
                 .then(|| format!("sriov_totalvfs on {name}: {}", gpu.backend_reason)),
             Self::Vfs => (gpu.sriov.as_ref().is_some_and(capable) && vfs().next().is_none())
                 .then(|| format!("VFs of {name}")),
+            Self::NoVfs => vfs().next().map(|_| {
+                format!("{name} to have no VFs: beside them MIG mode does not change (vgpuctl gpu set {name} --vfs 0)")
+            }),
+            Self::Divided => (!state.and_then(|state| state.mig).is_some_and(|mig| mig.on))
+                .then(|| format!("MIG mode of {name}")),
+            Self::Idle => {
+                let pid = state.and_then(|state| state.computing.first())?;
+                Some(format!("process {pid} to end, which computes on {name}"))
+            }
             Self::Bound => {
                 let unbound = vfs().find(|vf| !gpu.has_bound(vf))?;
                 Some(format!("the driver of VF {}", unbound.address))
@@ -177,13 +204,16 @@ mod tests {
     #[test]
     fn slices_are_last_and_vfs_first_on_every_road() {
         for road in [&NVIDIA[..], &XE[..], &BARE[..]] {
-            assert_eq!(position(road, Stage::Vfs), 0);
+            let first = road.iter().position(|leg| leg.stage != Stage::Mig);
+            assert_eq!(first, Some(position(road, Stage::Vfs)), "only MIG mode comes before VFs");
             assert_eq!(position(road, Stage::Slices), road.len() - 1);
             assert!(road.iter().all(|leg| !leg.within.is_zero()), "each step has its time-out");
         }
         let order =
             [Stage::Vfs, Stage::Mode, Stage::Scheduler, Stage::Slices].map(|one| position(&NVIDIA, one));
         assert!(order.is_sorted(), "VFs, sizes, scheduler, vGPUs");
+        let order = [Stage::Mig, Stage::Vfs, Stage::Binding, Stage::Instances, Stage::Slices];
+        assert!(order.map(|one| position(&NVIDIA, one)).is_sorted(), "MIG mode, VFs, GPU instances, vGPUs");
     }
 
     #[test]

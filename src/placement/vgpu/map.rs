@@ -122,6 +122,7 @@ mod tests {
             id,
             name: format!("NVIDIA L40S-{id}Q"),
             most: 48 / id,
+            gpu_instance_profile: None,
             placements: vec![Placements {
                 mode: SizeMode::Mixed,
                 size: id,

@@ -41,6 +41,7 @@ impl Kernel {
             self.tree.file(&format!("{dir}/sriov_totalvfs"), 0o444, format!("{}\n", sriov.total));
             self.tree.file(&format!("{dir}/sriov_numvfs"), 0o644, "0\n");
             self.tree.file(&format!("{dir}/vendor_numvfs"), 0o200, "");
+            self.tree.file(&format!("{dir}/vendor_control"), 0o200, "");
             self.tree.file(&format!("{dir}/sriov_drivers_autoprobe"), 0o644, "1\n");
             self.tree.file(&format!("{dir}/sriov_vf_device"), 0o444, format!("{:x}\n", sriov.vf_device));
             self.tree.file(&format!("{dir}/sriov_offset"), 0o444, format!("{}\n", sriov.offset));
@@ -165,6 +166,11 @@ impl Kernel {
         self.functions[address].dir.clone()
     }
 
+    /// The PF of a VF.
+    pub(super) fn pf_of(&self, vf: &str) -> Option<&str> {
+        self.functions.get(vf)?.pf.as_deref()
+    }
+
     pub(super) fn vfs_of(&self, pf: &str) -> Vec<String> {
         let of_pf = |(_, function): &(&String, &Function)| function.pf.as_deref() == Some(pf);
         self.functions.iter().filter(of_pf).map(|(address, _)| address.clone()).collect()
@@ -172,6 +178,7 @@ impl Kernel {
 
     fn add_vfs(&mut self, pf: &str, count: u32) {
         let Some(spec) = self.pci_spec(pf).cloned() else { return };
+        self.lose_instances(pf);
         let Some(sriov) = spec.sriov.clone() else { return };
         let pf_dir = self.functions[pf].dir.clone();
         // A driver may enable fewer than asked; the kernel only logs it.
@@ -212,6 +219,7 @@ impl Kernel {
         let dir = self.functions[pf].dir.clone();
         self.tree.set(&format!("{dir}/sriov_numvfs"), "0\n");
         self.divide_vram(pf);
+        self.lose_instances(pf);
         if unbind {
             self.take(pf);
         }

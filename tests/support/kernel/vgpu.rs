@@ -17,6 +17,8 @@ pub(super) struct Slot {
     spec: ParentSpec,
     /// The type that it has.
     current: Option<u32>,
+    /// The GPU instance that carries it.
+    instance: Option<u32>,
 }
 
 fn number_of(kind: &TypeSpec) -> u32 {
@@ -30,7 +32,8 @@ impl Kernel {
         self.tree.file(&format!("{dir}/nvidia/current_vgpu_type"), 0o644, "0\n");
         self.tree.file(&format!("{dir}/nvidia/vgpu_params"), 0o644, "\n");
         let pool = spec.pool;
-        self.vgpus.insert(address.to_owned(), Slot { dir: dir.to_owned(), spec, current: None });
+        self.vgpus
+            .insert(address.to_owned(), Slot { dir: dir.to_owned(), spec, current: None, instance: None });
         let vfio = self.add_vfio(dir, group);
         self.list_vgpus(pool);
         vfio
@@ -53,15 +56,43 @@ impl Kernel {
     /// Fills the lists of all VFs on one GPU: what can be made now. Only the header where the VF has a type.
     fn list_vgpus(&mut self, pool: usize) {
         let mut lists = Vec::new();
-        for slot in self.vgpus.values().filter(|slot| slot.spec.pool == pool) {
+        for (vf, slot) in self.vgpus.iter().filter(|(_, slot)| slot.spec.pool == pool) {
             let free = slot.current.is_none();
-            let fitting = slot.spec.types.iter().filter(|kind| free && self.has_units(pool, kind.cost));
+            let fitting = slot.spec.types.iter().filter(|kind| free && self.has_room(vf, pool, kind));
             let lines = fitting.map(|kind| format!("{:<5} : {}\n", number_of(kind), kind.name));
             lists.push((slot.dir.clone(), HEADER.to_owned() + &lines.collect::<String>()));
         }
         for (dir, list) in lists {
             self.tree.set(&format!("{dir}/nvidia/creatable_vgpu_types"), list);
         }
+    }
+
+    /// Fills the lists of a PF's VFs.
+    pub(super) fn list_all(&mut self, pf: &str) {
+        let of_pf = |vf: &&String| self.pf_of(vf) == Some(pf);
+        let pool = self.vgpus.iter().find(|(vf, _)| of_pf(vf)).map(|(_, slot)| slot.spec.pool);
+        if let Some(pool) = pool {
+            self.list_vgpus(pool);
+        }
+    }
+
+    /// In MIG mode a GPU instance of its profile carries each type, and the others are none; else the other way round.
+    fn has_room(&self, vf: &str, pool: usize, kind: &TypeSpec) -> bool {
+        let on = self.pf_of(vf).and_then(|pf| self.partitions.get(pf)).is_some_and(|one| one.is_on);
+        match kind.gi {
+            None => !on && self.has_units(pool, kind.cost),
+            Some(_) => on && self.free_instance(vf, kind).is_some(),
+        }
+    }
+
+    /// The first GPU instance of the type's profile that carries nothing.
+    fn free_instance(&self, vf: &str, kind: &TypeSpec) -> Option<u32> {
+        let pf = self.pf_of(vf)?;
+        let is_used = |id: u32| {
+            self.vgpus.iter().any(|(other, slot)| self.pf_of(other) == Some(pf) && slot.instance == Some(id))
+        };
+        let mut all = self.partitions.get(pf)?.instances.iter();
+        all.find(|(id, (profile, ..))| Some(profile.as_str()) == kind.gi && !is_used(**id)).map(|(id, _)| *id)
     }
 
     fn has_units(&self, pool: usize, cost: u32) -> bool {
@@ -86,15 +117,19 @@ impl Kernel {
             (None, wanted) => {
                 // The driver says EIO whatever the reason, and the reason in the kernel's log.
                 let kind = slot.spec.types.iter().find(|kind| number_of(kind) == wanted).ok_or(Errno::EIO)?;
-                let cost = kind.cost;
-                if !self.has_units(pool, cost) {
+                if !self.has_room(&address, pool, kind) {
                     return Err(Errno::EIO);
                 }
+                let (cost, instance) = (kind.cost, self.free_instance(&address, kind));
                 self.used[pool].insert(address.clone(), cost);
+                if let Some(slot) = self.vgpus.get_mut(&address) {
+                    slot.instance = instance;
+                }
             }
         }
         if let Some(slot) = self.vgpus.get_mut(&address) {
             slot.current = (wanted > 0).then_some(wanted);
+            slot.instance = slot.instance.filter(|_| wanted > 0);
         }
         self.tree.set(&format!("{dir}/current_vgpu_type"), format!("{wanted}\n"));
         self.list_vgpus(pool);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ledger::SettingWish;
 use crate::model::fixture::{
     gpu, host, mdev_type, name_of, parent, pci, pci_id, pf, profile, type_id, uuid, vf,
 };
@@ -292,6 +293,8 @@ fn state(mode: crate::model::SizeMode) -> GpuState {
         can_mix: true,
         scheduler: None,
         mig: None,
+        instances: Vec::new(),
+        computing: Vec::new(),
         ecc: None,
         vgpus: Vec::new(),
     }
@@ -355,6 +358,106 @@ fn a_guaranteed_slice_waits_for_how_its_gpu_is_set_unless_that_failed() {
     assert_eq!(slice(&scene), Verdict::Waits("mixed-size mode on a".to_owned()));
     scene.overdue.insert(Restored::Mode { gpu });
     assert_eq!(slice(&scene), Verdict::Do(Work::Slice(AllocationId::from_bits(1))));
+}
+
+/// A GPU of NVIDIA's without VFs, of which eight are wanted, to be divided by MIG as it was in an earlier boot.
+fn divided(mig: &str, boot_id: Option<&str>, on: bool, instances: &[&str]) -> Scene {
+    let mut scene = wished(&[], boot_id);
+    let gpu = scene.snapshot.gpus[0].id.clone();
+    let setting = crate::model::GpuSetting { mig: mig.parse().ok(), ..Default::default() };
+    scene.book.settings.get_mut(&gpu).expect("a wish").setting = setting;
+    let before = "before".parse().expect("boot id");
+    let wish = VfWish { gpu: gpu.clone(), count: 8, autoprobe_before: None, boot_id: before };
+    scene.book.wishes.insert(gpu.clone(), wish);
+    let sriov = scene.snapshot.gpus[0].sriov.as_mut().expect("a PF");
+    (sriov.vfs, sriov.total, sriov.enabled) = (Vec::new(), 8, 0);
+    scene.find(on, instances);
+    scene
+}
+
+impl Scene {
+    /// What the library says of MIG.
+    fn find(&mut self, on: bool, instances: &[&str]) {
+        let instance = |(id, profile): (u32, &&str)| crate::model::GpuInstance {
+            id,
+            profile: (*profile).to_owned(),
+            profile_id: 19,
+            start: id,
+            size: 1,
+        };
+        let found = GpuState {
+            mig: Some(crate::model::MigMode { on, pending: on }),
+            instances: (1..).zip(instances).map(instance).collect(),
+            ..state(crate::model::SizeMode::Equal)
+        };
+        self.nvml.insert(self.snapshot.gpus[0].id.clone(), Ok(found));
+    }
+
+    /// Its VFs came.
+    fn with_vfs(mut self) -> Self {
+        let mut sriov = wished(&[None, None], None).snapshot.gpus.remove(0).sriov.expect("a PF");
+        sriov.enabled = 8;
+        let gpu = &mut self.snapshot.gpus[0];
+        gpu.sriov = Some(sriov);
+        let wish = self.book.wishes.values_mut().next().expect("a count");
+        wish.boot_id = self.boot_id.clone();
+        self
+    }
+}
+
+#[test]
+fn mig_mode_comes_before_vfs_and_gpu_instances_after_them() {
+    let scene = divided("3g.40gb,1g.10gb", Some("before"), false, &[]);
+    let gpu = scene.snapshot.gpus[0].id.clone();
+    let waits = |text: &str| Verdict::Waits(text.to_owned());
+    let first = [
+        Verdict::Do(Work::Mig(gpu.clone())),
+        waits("MIG mode on on a"),
+        waits("MIG mode on on a"),
+        waits("VFs of a"),
+    ];
+    assert_eq!(scene.verdicts(), first);
+    let mut scene = divided("3g.40gb,1g.10gb", Some("before"), true, &[]);
+    let vfs = Verdict::Do(Work::Vfs(gpu.clone()));
+    assert_eq!(
+        scene.verdicts(),
+        [Verdict::Done, vfs.clone(), vfs, waits("VFs of a")],
+        "the mode is persistent"
+    );
+    scene = scene.with_vfs();
+    let work = Verdict::Do(Work::Setting(gpu.clone()));
+    assert_eq!(scene.verdicts(), [Verdict::Done, Verdict::Done, Verdict::Done, work.clone()]);
+    scene.find(true, &["1g.10gb", "3g.40gb"]);
+    assert_eq!(scene.verdicts().pop(), Some(work), "this boot takes the wish for its own");
+    scene.find(true, &["1g.10gb", "2g.20gb"]);
+    let others = "GPU instance 2 (2g.20gb) was made by somebody else";
+    assert!(matches!(scene.verdicts().pop(), Some(Verdict::Left(why)) if why.starts_with(others)));
+    scene.book.settings.get_mut(&gpu).expect("a wish").boot_id = None;
+    assert_eq!(scene.verdicts().pop(), Some(Verdict::Do(Work::Setting(gpu))), "a request that was cut short");
+}
+
+#[test]
+fn vfs_go_on_without_mig_mode_when_its_time_is_up() {
+    let mut scene = divided("1g.10gb", Some("before"), false, &[]);
+    let gpu = scene.snapshot.gpus[0].id.clone();
+    scene.nvml.insert(gpu.clone(), Err("NVML is absent: none".to_owned()));
+    assert!(matches!(&scene.verdicts()[1], Verdict::Waits(what) if what == "MIG mode on on a"));
+    scene.overdue.insert(Restored::Mig { gpu: gpu.clone() });
+    assert_eq!(scene.verdicts()[1], Verdict::Do(Work::Vfs(gpu)));
+}
+
+#[test]
+fn mig_mode_that_is_wanted_off_is_settled_by_its_own_step() {
+    let mut scene = divided("off", Some("before"), false, &[]);
+    let gpu = scene.snapshot.gpus[0].id.clone();
+    assert_eq!(scene.verdicts()[0], Verdict::Do(Work::Setting(gpu.clone())), "this boot takes the wish");
+    scene.find(true, &[]);
+    assert_eq!(scene.verdicts()[0], Verdict::Do(Work::Mig(gpu.clone())));
+    scene.book.settings.get_mut(&gpu).expect("a wish").boot_id = Some(scene.boot_id.clone());
+    assert!(matches!(&scene.verdicts()[0], Verdict::Left(why) if why.contains("by hand")));
+    scene = scene.with_vfs();
+    scene.book.settings.get_mut(&gpu).expect("a wish").boot_id = None;
+    assert!(matches!(&scene.verdicts()[0], Verdict::Waits(what) if what.starts_with("a to have no VFs")));
 }
 
 /// A guaranteed VF of an Intel GPU that has `turns`, with a weight of 40; `made` in this boot.

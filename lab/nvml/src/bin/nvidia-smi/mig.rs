@@ -2,13 +2,10 @@
 //! A profile is named by its number or its name. Compute instances (`-C`) come with their GPU instance here and
 //! are not told apart from it.
 
+use nvidia_ml::partition::free;
 use nvidia_ml::state::{self, Gpu, Instance, Kind};
 
 use super::{IN_USE, NO_ROOM, NOT_FOUND, USAGE, chosen, code_of, usage};
-
-/// Compute and memory slices of a GPU.
-const COMPUTE: u32 = 7;
-const MEMORY: u32 = 8;
 
 #[derive(Debug)]
 enum Verb {
@@ -84,26 +81,6 @@ fn instances(gpus: &[(usize, Gpu)]) {
         println!("| No GPU instances found                                |");
     }
     println!("{LINE}");
-}
-
-/// Returns compute and memory slices of a profile such as `1g.10gb+me` on a GPU of 80 GB.
-fn slices(name: &str) -> Option<(u32, u32)> {
-    let (compute, rest) = name.split_once("g.")?;
-    let gigabytes: u32 = rest.split_once("gb")?.0.parse().ok()?;
-    Some((compute.parse().ok()?, gigabytes / 10))
-}
-
-/// Returns how many more instances of a type's profile fit.
-fn free(gpu: &Gpu, kind: &Kind) -> u32 {
-    let Some((compute, memory)) = slices(&kind.gi_name).filter(|(_, memory)| *memory > 0) else { return 0 };
-    let is_free = |start: u32| {
-        gpu.instances.iter().all(|one| start + memory <= one.start || one.start + one.size <= start)
-    };
-    let starts = (0..MEMORY / memory).map(|at| at * memory);
-    let fitting = starts.filter(|start| start + compute <= COMPUTE && is_free(*start)).count();
-    let made = gpu.instances.iter().filter(|one| Some(one.profile) == kind.gi_profile).count();
-    let fitting = u32::try_from(fitting).unwrap_or(u32::MAX);
-    fitting.min(kind.gis.saturating_sub(u32::try_from(made).unwrap_or(u32::MAX)))
 }
 
 fn create(index: usize, gpu: &Gpu, wanted: &str) -> Result<(), u8> {
