@@ -65,7 +65,8 @@ fn policy<'a>(answer: &'a Value, name: &str) -> &'a Value {
     rows.find(|row| row["policy"] == name).expect("the policy")
 }
 
-/// Reads a page; each plot in it must be well-formed. Returns how many there are, samples of colour left out.
+/// Reads a page; each plot in it must be well-formed and lie in its frame, wide and narrow. Returns how many there are,
+/// samples of colour left out.
 fn plots(path: &Path) -> usize {
     #[expect(clippy::disallowed_methods, reason = "a page is no state")]
     let html = std::fs::read_to_string(path).expect("a page");
@@ -78,9 +79,10 @@ fn plots(path: &Path) -> usize {
         );
     }
     let drawn = document.descendants().filter(|node| node.attribute("role") == Some("img"));
-    let mut count = 0;
+    let mut count = [0, 0];
     for plot in drawn {
-        count += 1;
+        let width = plot.attribute("viewBox").and_then(|view| view.split(' ').nth(2)).expect("a width");
+        count[usize::from(width == "360")] += 1;
         let marks = plot.descendants().filter(|node| matches!(node.tag_name().name(), "rect" | "path"));
         assert!(marks.count() > 1, "an empty plot: {:?}", plot.attribute("aria-label"));
         for node in plot.descendants() {
@@ -94,7 +96,8 @@ fn plots(path: &Path) -> usize {
             }
         }
     }
-    count
+    assert_eq!(count[0], count[1], "each plot is there wide and narrow");
+    count[0]
 }
 
 #[test]

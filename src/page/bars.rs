@@ -2,7 +2,7 @@
 
 use super::axis::{Axis, Unit};
 use super::lines::frame_x;
-use super::svg::{Anchor, Canvas, WIDTH, fill_class};
+use super::svg::{Anchor, Canvas, WIDTH, both, fill_class};
 
 /// One bar.
 #[derive(Clone, Debug)]
@@ -34,26 +34,53 @@ pub struct Bars {
 }
 
 const BAR: f64 = 15.0;
-const STEP: f64 = 19.0;
 const HEAD: f64 = 22.0;
 const RIGHT: f64 = 74.0;
-/// The most letters of a name; longer ones are cut.
+/// The most letters of a name that stands before its bar; longer ones are cut.
 const LETTERS: usize = 26;
+
+/// How bars lie: with their names before them, or above them where a plot is narrow.
+struct Layout {
+    left: f64,
+    above: f64,
+}
+
+impl Layout {
+    fn step(&self) -> f64 {
+        BAR + 4.0 + self.above
+    }
+
+    fn rows(&self, group: &Group) -> f64 {
+        HEAD + self.step() * f64::from(u32::try_from(group.bars.len()).unwrap_or(0)) + 8.0
+    }
+}
 
 impl Bars {
     /// Returns the plot.
     #[must_use]
     pub fn draw(&self) -> String {
-        let bars = || self.groups.iter().flat_map(|group| &group.bars);
-        let values = bars().filter_map(|bar| bar.value).filter(|value| value.is_finite());
-        let axis = Axis::new(self.x.1, (0.0, values.fold(0.0, f64::max)), 6.0, false);
-        let longest = bars().map(|bar| bar.name.chars().count().min(LETTERS)).max().unwrap_or(0);
-        let left = 16.0 + 6.6 * f64::from(u32::try_from(longest).unwrap_or(0));
-        let width = WIDTH - left - RIGHT;
-        let rows =
-            |group: &Group| HEAD + STEP * f64::from(u32::try_from(group.bars.len()).unwrap_or(0)) + 8.0;
-        let height: f64 = self.groups.iter().map(rows).sum::<f64>() + 4.0;
-        let mut canvas = Canvas::new(&self.title, height + 44.0);
+        both(|wide| self.draw_at(wide))
+    }
+
+    fn bars(&self) -> impl Iterator<Item = &Bar> {
+        self.groups.iter().flat_map(|group| &group.bars)
+    }
+
+    fn layout(&self, wide: f64) -> Layout {
+        if wide < WIDTH {
+            return Layout { left: 8.0, above: 15.0 };
+        }
+        let longest = self.bars().map(|bar| bar.name.chars().count().min(LETTERS)).max().unwrap_or(0);
+        Layout { left: 16.0 + 6.6 * f64::from(u32::try_from(longest).unwrap_or(0)), above: 0.0 }
+    }
+
+    pub(super) fn draw_at(&self, wide: f64) -> String {
+        let values = self.bars().filter_map(|bar| bar.value).filter(|value| value.is_finite());
+        let axis = Axis::new(self.x.1, (0.0, values.fold(0.0, f64::max)), wide / 120.0, false);
+        let layout = self.layout(wide);
+        let (left, width) = (layout.left, wide - layout.left - RIGHT);
+        let height: f64 = self.groups.iter().map(|group| layout.rows(group)).sum::<f64>() + 4.0;
+        let mut canvas = Canvas::new(&self.title, (wide, height + 44.0));
         canvas.rect((left, 0.0), (width, height), "frame", "");
         for (value, _) in axis.marks() {
             let at = left + axis.part(value) * width;
@@ -61,19 +88,36 @@ impl Bars {
         }
         let mut top = 0.0;
         for group in &self.groups {
-            canvas.text((left + 6.0, top + 16.0), Anchor::Start, "faint", &cut(&group.name, 60));
+            canvas.text((left + 6.0, top + 16.0), Anchor::Start, "head", &cut(&group.name, 46));
             for (number, bar) in group.bars.iter().enumerate() {
-                let y = top + HEAD + STEP * f64::from(u32::try_from(number).unwrap_or(0));
-                canvas.text((left - 6.0, y + 12.0), Anchor::End, "", &cut(&bar.name, LETTERS));
-                let long = bar.value.map_or(0.0, |value| axis.part(value) * width);
-                let text = bar.value.map_or_else(|| "-".to_owned(), |value| written(self.x.1, value));
-                canvas.rect((left, y), (long, BAR), &fill_class(number), &format!("{}: {text}", bar.name));
-                canvas.text((left + long + 5.0, y + 12.0), Anchor::Start, "", &text);
+                let y = top + HEAD + layout.step() * f64::from(u32::try_from(number).unwrap_or(0));
+                self.bar(&mut canvas, (number, bar), (&layout, y), |value| axis.part(value) * width);
             }
-            top += rows(group);
+            top += layout.rows(group);
         }
         frame_x(&mut canvas, (&axis, &self.x.0), (left, width), height);
         canvas.finish()
+    }
+
+    /// Draws one bar with its name and its value.
+    fn bar(
+        &self,
+        canvas: &mut Canvas,
+        (number, bar): (usize, &Bar),
+        (layout, y): (&Layout, f64),
+        long: impl Fn(f64) -> f64,
+    ) {
+        let left = layout.left;
+        if layout.above > 0.0 {
+            canvas.text((left + 6.0, y + 11.0), Anchor::Start, "", &cut(&bar.name, 2 * LETTERS));
+        } else {
+            canvas.text((left - 6.0, y + 12.0), Anchor::End, "", &cut(&bar.name, LETTERS));
+        }
+        let y = y + layout.above;
+        let long = bar.value.map_or(0.0, long);
+        let text = bar.value.map_or_else(|| "-".to_owned(), |value| written(self.x.1, value));
+        canvas.rect((left, y), (long, BAR), &fill_class(number), &format!("{}: {text}", bar.name));
+        canvas.text((left + long + 5.0, y + 12.0), Anchor::Start, "", &text);
     }
 }
 

@@ -5,8 +5,19 @@ use std::fmt::Write as _;
 
 use super::{COLOURS, put};
 
+/// A place and a size.
+pub type Rectangle = ((f64, f64), (f64, f64));
+
 /// Width of a plot in its own units; a browser scales it.
 pub const WIDTH: f64 = 720.0;
+/// Width of a plot on a telephone, where what is written in it must be as large to its width.
+pub const NARROW: f64 = 360.0;
+
+/// Draws a plot twice, wide and narrow; the style shows the one that the window has room for.
+#[must_use]
+pub fn both(draw: impl Fn(f64) -> String) -> String {
+    format!("<div class=\"wide\">\n{}</div>\n<div class=\"narrow\">\n{}</div>\n", draw(WIDTH), draw(NARROW))
+}
 
 /// Escapes a text for HTML and SVG; control characters become blanks.
 #[must_use]
@@ -53,6 +64,7 @@ pub enum Anchor {
 #[derive(Clone, Debug)]
 pub struct Canvas {
     title: String,
+    width: f64,
     height: f64,
     body: String,
 }
@@ -60,8 +72,8 @@ pub struct Canvas {
 impl Canvas {
     /// Creates an empty drawing; `title` is what a reader is told who does not see it.
     #[must_use]
-    pub fn new(title: &str, height: f64) -> Self {
-        Self { title: title.to_owned(), height, body: String::new() }
+    pub fn new(title: &str, (width, height): (f64, f64)) -> Self {
+        Self { title: title.to_owned(), width, height, body: String::new() }
     }
 
     /// Draws a rectangle of a class of the style; `hint` shows when it is pointed at.
@@ -74,17 +86,15 @@ impl Canvas {
         self.close("rect", hint);
     }
 
-    /// Draws a rectangle filled to a degree between 0 and 1.
-    pub fn shade(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), degree: f64) {
-        let (x, y, width, height) = (at(x), at(y), at(width), at(height));
+    /// Fills rectangles to a degree between 0 and 1.
+    pub fn shade(&mut self, cells: &[Rectangle], degree: f64) {
+        let mut path = String::new();
+        for ((x, y), (width, height)) in cells {
+            let (x, y, width, height) = (at(*x), at(*y), at(*width), at(*height));
+            put(&mut path, format_args!("M{x} {y}h{width}v{height}h-{width}z"));
+        }
         let degree = degree.clamp(0.0, 1.0);
-        put(
-            &mut self.body,
-            format_args!(
-                "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" class=\"f0\" \
-                 fill-opacity=\"{degree:.2}\"/>\n"
-            ),
-        );
+        put(&mut self.body, format_args!("<path d=\"{path}\" class=\"f0\" fill-opacity=\"{degree:.2}\"/>\n"));
     }
 
     fn close(&mut self, element: &str, hint: &str) {
@@ -135,7 +145,7 @@ impl Canvas {
     pub fn finish(self) -> String {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n{}</svg>\n",
-            at(WIDTH),
+            at(self.width),
             at(self.height),
             escaped(&self.title),
             self.body

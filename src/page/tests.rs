@@ -1,4 +1,5 @@
 use super::*;
+use svg::WIDTH;
 
 /// Returns the plots of a page, each parsed.
 fn plots(html: &str) -> Vec<roxmltree::Document<'_>> {
@@ -14,6 +15,7 @@ fn lines(points: Vec<(f64, f64)>) -> Lines {
         y: ("in use".to_owned(), Unit::Percent),
         most: 100.0,
         least: 0.0,
+        front: Vec::new(),
         series: vec![Series { name: "a".to_owned(), points }],
     }
 }
@@ -64,7 +66,11 @@ fn a_page_is_well_formed_and_needs_nothing_else() {
     {
         assert!(texts.iter().any(|found| found.trim() == text), "{text}: {texts:?}");
     }
-    assert_eq!(plots(&html).len(), 2 + 4, "two plots, and two samples of colour for each");
+    assert_eq!(
+        plots(&html).len(),
+        4 + 4,
+        "two plots, each wide and narrow, and two samples of colour for each"
+    );
     for outside in ["src=", "href=", "url(", "@import", "<script"] {
         assert!(!html.contains(outside), "{outside}");
     }
@@ -73,7 +79,7 @@ fn a_page_is_well_formed_and_needs_nothing_else() {
 
 #[test]
 fn curves_stay_in_their_frame_and_go_where_their_values_are() {
-    let plot = lines(vec![(0.0, 0.0), (50.0, 100.0), (100.0, 50.0)]).draw();
+    let plot = lines(vec![(0.0, 0.0), (50.0, 100.0), (100.0, 50.0)]).draw_at(WIDTH);
     let document = roxmltree::Document::parse(&plot).expect("well-formed");
     let frame =
         document.descendants().find(|node| node.attribute("class") == Some("frame")).expect("a frame");
@@ -107,7 +113,7 @@ fn blocks_lie_on_their_gpu_at_their_time() {
         Block { gpu: 0, slots: (0.0, 40.0), time: (0.0, 50.0), colour: 0 },
         Block { gpu: 1, slots: (40.0, 80.0), time: (50.0, 100.0), colour: 1 },
     ];
-    let plot = map.strips(&Strips { gpus: vec![80.0, 80.0], blocks });
+    let plot = map.strips_at(&Strips { gpus: vec![80.0, 80.0], blocks }, WIDTH);
     let document = roxmltree::Document::parse(&plot).expect("well-formed");
     let of = |class: &str| {
         let nodes = document.descendants().filter(|node| node.attribute("class") == Some(class));
@@ -122,9 +128,15 @@ fn blocks_lie_on_their_gpu_at_their_time() {
 #[test]
 fn heat_has_a_cell_for_what_is_in_use() {
     let map = Map { title: "map".to_owned(), x: ("time".to_owned(), Unit::Seconds), end: 100.0 };
-    let plot = map.heat(&Heat { steps: vec![vec![0.0, 50.0], vec![100.0, 0.0]], gpus_per_row: 10.0 });
+    let steps = vec![vec![0.0, 50.0], vec![100.0, 50.0], vec![100.0, 0.0]];
+    let plot = map.heat_at(&Heat { steps, gpus_per_row: 10.0 }, WIDTH);
     let document = roxmltree::Document::parse(&plot).expect("well-formed");
-    let degrees: Vec<&str> =
-        document.descendants().filter_map(|node| node.attribute("fill-opacity")).collect();
-    assert_eq!(degrees, ["0.50", "1.00"]);
+    let cells = document.descendants().filter_map(|node| {
+        let cells = node.attribute("d")?.matches('M').count();
+        node.attribute("fill-opacity").map(|degree| (degree, cells))
+    });
+    // The scale comes first; what stays as it is is one cell.
+    let cells: Vec<(&str, usize)> = cells.collect();
+    assert_eq!(cells[cells.len() - 2..], [("0.50", 1), ("1.00", 1)]);
+    assert!(plot.contains(">100 %<") && plot.contains("of the memory in use"));
 }

@@ -91,7 +91,8 @@ fn row(case: &str, division: &'static str, runs: &[flow::Done]) -> Row {
 
 /// Returns by how many percent `to` is above `from`, with its sign.
 fn change(from: f64, to: f64) -> String {
-    let percent = 100.0 * (to - from) / from.max(1e-9);
+    // A change that rounds to nothing has no sign of a loss.
+    let percent = (100.0 * (to - from) / from.max(1e-9)).round() + 0.0;
     format!("{percent:+.0} %")
 }
 

@@ -19,7 +19,8 @@ pub(super) struct Ready(Page);
 
 impl Ready {
     pub(super) fn write(self, path: &Path) -> Result<(), Refusal> {
-        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        let words = std::env::args().skip(1);
+        let command = ["vgpuctl".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ");
         input::write(path, &Page { command, ..self.0 }.html(), true)
     }
 }
@@ -46,14 +47,16 @@ fn words(more: &[&str]) -> Part {
 pub(super) fn contest(answer: &Answer, shown: &Shown) -> Ready {
     let summary = &answer.summary;
     let lead = format!(
-        "{} requests within {} for slices of {} GPUs ({}, {} GB in all). The plots over time show the first of {} \
-         run(s).",
+        "{} requests within {} for slices of {} GPUs ({}, {} GB in all).{}",
         summary.requests,
         span(summary.seconds),
         summary.gpus,
         summary.boards.join(", "),
         summary.capacity_gb,
-        summary.runs
+        match summary.runs {
+            1 => String::new(),
+            runs => format!(" The figures are means of {runs} runs; the plots over time show the first."),
+        }
     );
     let mut parts = vec![sheet(answer)];
     parts.push(refused(answer));
@@ -80,8 +83,21 @@ type Time = (&'static str, Unit);
 
 const SINCE_FIRST: Time = ("time since the first request", Unit::Seconds);
 
+/// The first policy and the last one: usually the simplest rule and our own.
+fn in_front(shown: &Shown) -> [usize; 2] {
+    [0, shown.runs.len().saturating_sub(1)]
+}
+
 /// The first run of each policy over time.
 fn courses(shown: &Shown, time: &Time) -> Vec<Part> {
+    let strong = match in_front(shown).map(|at| shown.runs.get(at)) {
+        [Some((first, _)), Some((last, _))] if shown.runs.len() > 3 => {
+            format!(
+                " The strong curves are {first} and {last}; where curves lie on each other, the last is seen."
+            )
+        }
+        _ => String::new(),
+    };
     let curve = |title: &str, (about, axis): (&str, &str), unit: Unit, value: fn(&Point) -> f64| {
         let series = shown.runs.iter().map(|(name, run)| {
             let points = run.course.iter().flat_map(|course| &course.points);
@@ -93,10 +109,11 @@ fn courses(shown: &Shown, time: &Time) -> Vec<Part> {
             y: (text(axis), unit),
             most: if unit == Unit::Percent { 5.0 } else { 1.0 },
             least: 0.0,
+            front: if shown.runs.len() > 3 { in_front(shown).to_vec() } else { Vec::new() },
             series: series.collect(),
         };
         let names = shown.runs.iter().map(|(name, _)| name.clone()).collect();
-        figure(title, about, names, lines.draw())
+        figure(title, &format!("{about}{strong}"), names, lines.draw())
     };
     let mut parts = vec![
         curve(
@@ -209,10 +226,9 @@ fn delays(answer: &Answer) -> Option<Part> {
     Some(figure(title, about, Vec::new(), plot.draw()))
 }
 
-/// The first policy's map and the last one's: usually the simplest rule and our own.
+/// The maps of the policies in front.
 fn maps(shown: &Shown, time: &Time, end: f64) -> Vec<Part> {
-    let last = shown.runs.len().saturating_sub(1);
-    let chosen = shown.runs.iter().enumerate().filter(|(at, _)| *at == 0 || *at == last);
+    let chosen = shown.runs.iter().enumerate().filter(|(at, _)| in_front(shown).contains(at));
     chosen.filter_map(|(_, (name, run))| map(name, run, &shown.classes, (time, end))).collect()
 }
 
@@ -224,8 +240,8 @@ fn map(name: &str, run: &Run, classes: &[String], (time, end): (&Time, f64)) -> 
         let rows = map.heat.first().map_or(1, Vec::len).max(1);
         let gpus = f64::from(u32::try_from(map.slots.len()).unwrap_or(u32::MAX));
         let gpus_per_row = gpus / f64::from(u32::try_from(rows).unwrap_or(1));
-        let about = "Each row is a few GPUs, from the first above to the last below; the darker, the more of their \
-                     memory is in use.";
+        let about = "Each row is a few GPUs, from the first above to the last below; the stronger the colour, the more of \
+                     their memory is in use.";
         let heat = Heat { steps: map.heat.clone(), gpus_per_row };
         return Some(figure(&title, about, Vec::new(), frame.heat(&heat)));
     }
@@ -255,8 +271,16 @@ pub(super) fn openb(bound: &BTreeMap<u32, f64>, policies: &[PolicyResult]) -> Re
     let mut names: Vec<String> = policies.iter().map(|row| row.policy.clone()).collect();
     let x = || (text("asked for so far, of all GPUs"), Unit::Percent);
     let curve = |title: &str, y: &str, least: f64, series: Vec<Series>| {
-        Lines { title: text(title), x: x(), y: (text(y), Unit::Percent), most: least + 1.0, least, series }
-            .draw()
+        Lines {
+            title: text(title),
+            x: x(),
+            y: (text(y), Unit::Percent),
+            most: least + 1.0,
+            least,
+            front: Vec::new(),
+            series,
+        }
+        .draw()
     };
     let of = |value: fn(&PolicyResult) -> &BTreeMap<u32, Statistic>| {
         let series =
@@ -444,7 +468,9 @@ fn by_size(rows: &[(&String, &Vec<BySize>)]) -> Part {
             name: (*policy).clone(),
             value: sizes.get(at).map(percent),
         };
-        Group { name: format!("{} GB ({})", size.gb, size.size), bars: rows.iter().map(bar).collect() }
+        let gb = format!("{} GB", size.gb);
+        let name = if size.size == size.gb.to_string() { gb } else { format!("{} ({gb})", size.size) };
+        Group { name, bars: rows.iter().map(bar).collect() }
     };
     let title = "Refused by size";
     let x = (text("of the requests of this size"), Unit::Percent);
@@ -480,10 +506,12 @@ pub(super) fn scenario(found: &Findings) -> Ready {
         bars("Utilisation", (used, "of the GPUs' compute"), Unit::Percent, |row| {
             row.utilisation_percent.mean
         }),
-        bars("Time until done", (time, "mean"), Unit::Seconds, |row| row.turnaround_h.mean * 3600.0),
+        bars("Time until done", (time, "from the request to the end, in the mean"), Unit::Seconds, |row| {
+            row.turnaround_h.mean * 3600.0
+        }),
         bars(
             "Time in the line",
-            ("Before anything was computed, in the mean. Shorter is better.", "mean"),
+            ("Before anything was computed, in the mean. Shorter is better.", "waited, in the mean"),
             Unit::Seconds,
             |row| row.waiting_h.mean * 3600.0,
         ),

@@ -124,9 +124,19 @@ fn place(line: usize) -> String {
 /// Names in order, each once.
 fn names<'a>(all: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut names: Vec<String> = all.cloned().collect();
-    names.sort();
+    names.sort_by(|a, b| order(a).cmp(&order(b)));
     names.dedup();
     names
+}
+
+/// Names in order: those that begin with a number by it, so that "8 GB" stands before "10 GB".
+fn order(name: &str) -> (Option<u64>, &str) {
+    let end = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
+    (name[..end].parse().ok(), name)
+}
+
+fn position(names: &[String], name: &str) -> Option<usize> {
+    names.binary_search_by(|other| order(other).cmp(&order(name))).ok()
 }
 
 impl Workload {
@@ -162,8 +172,8 @@ impl Workload {
             arrival: row.arrival - begin,
             life: row.life,
             size: u8::try_from(*size).unwrap_or(0),
-            owner: owners.binary_search(&row.owner).map_or(0, |at| u32::try_from(at).unwrap_or(0)),
-            class: classes.binary_search(&row.class).map_or(0, |at| u16::try_from(at).unwrap_or(0)),
+            owner: position(&owners, &row.owner).and_then(|at| u32::try_from(at).ok()).unwrap_or(0),
+            class: position(&classes, &row.class).and_then(|at| u16::try_from(at).ok()).unwrap_or(0),
             priority: row.priority,
             wait: row.wait.unwrap_or(fleet.wait),
         };
@@ -221,5 +231,19 @@ impl Workload {
 
     fn kind_gb(&self, kind: u16) -> f64 {
         f64::from(self.setup.catalog.kinds[usize::from(kind)].gb())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_by_their_number_and_are_found_again() {
+        let all = ["40 GB", "8 GB", "job", "10 GB", "8 GB", "desk", ""].map(str::to_owned);
+        let names = names(all.iter());
+        assert_eq!(names, ["", "desk", "job", "8 GB", "10 GB", "40 GB"]);
+        assert!(names.iter().enumerate().all(|(at, name)| position(&names, name) == Some(at)));
+        assert_eq!(position(&names, "9 GB"), None);
     }
 }
