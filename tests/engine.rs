@@ -49,11 +49,13 @@ mod index;
 #[path = "engine/saved.rs"]
 mod saved;
 
-#[cfg(all(test, feature = "nvml"))]
+#[cfg(test)]
+#[cfg(feature = "nvml")]
 #[path = "engine/gpu_set.rs"]
 mod gpu_set;
 
-#[cfg(all(test, feature = "nvml"))]
+#[cfg(test)]
+#[cfg(feature = "nvml")]
 #[path = "engine/mig.rs"]
 mod mig;
 

@@ -1,5 +1,6 @@
 //! How GPUs of NVIDIA's are set: VFs by its script, sizes and scheduler by its library, all of it remembered.
 
+use crate::kit::vgpu_type;
 use crate::support::nvidia::{GPUS, Nvidia};
 use crate::support::spec::HostSpec;
 use crate::support::world::{World, wait};
@@ -133,8 +134,7 @@ fn a_boot_brings_vfs_then_sizes_then_slices() {
     let log = world.service_log();
     assert!(!log.contains("trying again"), "each step waits for its facts: {log}");
     assert_eq!(is_set(&nvidia, A), ["mixed", "equal-share", "3000000"]);
-    let path = world.host.root().join(format!("sys/bus/pci/devices/{vf}/nvidia/current_vgpu_type"));
-    assert_eq!(std::fs::read_to_string(path).expect("an attribute").trim_end(), "1155");
+    assert_eq!(vgpu_type(&world, &vf), "1155");
     assert_eq!(nvidia.calls(), [format!("-e {A}"), format!("-e {A}")]);
     let report = world.ok("boot-report");
     assert!(

@@ -131,3 +131,14 @@ pub(crate) fn post_hook(world: &World, hook: &Value) -> Answer {
 pub(crate) fn now() -> u64 {
     vgpud::clock::boottime().0
 }
+
+/// Attribute `name` below `nvidia/` of the VF `vf`.
+pub(crate) fn vgpu_attribute(world: &World, vf: &str, name: &str) -> String {
+    let path = world.host.root().join(format!("sys/bus/pci/devices/{vf}/nvidia/{name}"));
+    std::fs::read_to_string(path).expect("an attribute").trim_end().to_owned()
+}
+
+/// The number of the vGPU type that the VF `vf` has; "0": none.
+pub(crate) fn vgpu_type(world: &World, vf: &str) -> String {
+    vgpu_attribute(world, vf, "current_vgpu_type")
+}

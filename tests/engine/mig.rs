@@ -1,5 +1,6 @@
 //! How GPUs are divided by MIG: mode and GPU instances, MIG-backed slices, and all of it after a boot.
 
+use crate::kit::vgpu_type;
 use crate::support::nvidia::{GPUS, Nvidia};
 use crate::support::world::{World, wait};
 
@@ -24,12 +25,6 @@ fn found(nvidia: &Nvidia) -> (String, String, String) {
 
 fn is(nvidia: &Nvidia, mig: &str, vfs: &str, instances: &str) {
     assert_eq!(found(nvidia), (mig.to_owned(), vfs.to_owned(), instances.to_owned()));
-}
-
-/// The type that a VF has.
-fn type_of(world: &World, vf: &str) -> String {
-    let path = world.host.root().join(format!("sys/bus/pci/devices/{vf}/nvidia/current_vgpu_type"));
-    std::fs::read_to_string(path).expect("an attribute").trim_end().to_owned()
 }
 
 const DIVIDE: &str = "gpu set 41:00.0 --vfs 8 --mig 1g.10gb,3g.40gb,1g.10gb";
@@ -127,7 +122,7 @@ fn a_mig_backed_slice_keeps_the_gpu_as_it_is() {
     world.ok("attach web1 --profile half");
     world.start("web1").expect("one half is free");
     let vf = world.devices("web1")[0].clone();
-    assert_eq!(type_of(&world, &vf), "1144");
+    assert_eq!(vgpu_type(&world, &vf), "1144");
     for words in ["--mig 1g.10gb", "--mig off --vfs 8", "--vfs 0"] {
         let (exit, text) = refused_with(&world, &format!("gpu set 41:00.0 {words}"));
         assert!(exit == 7 && text.contains("web1"), "{words}: {exit}, {text}");
@@ -137,7 +132,7 @@ fn a_mig_backed_slice_keeps_the_gpu_as_it_is() {
     for name in ["web2", "web3"] {
         world.ok(&format!("attach {name} --profile small"));
         world.start(name).expect("a small one is free");
-        assert_eq!(type_of(&world, &world.devices(name)[0]), "1141");
+        assert_eq!(vgpu_type(&world, &world.devices(name)[0]), "1141");
     }
     let (_, text) = refused_with(&world, "attach web4 --profile half --mode guaranteed");
     assert!(text.contains("GPU instance"), "{text}");
@@ -171,7 +166,7 @@ fn a_boot_brings_mig_mode_then_vfs_then_instances_then_slices() {
         let log = world.service_log();
         assert!(!log.contains("trying again"), "each step waits for its facts: {log}");
         is(&nvidia, "1", "8", MADE);
-        assert_eq!(type_of(&world, &vf), "1144");
+        assert_eq!(vgpu_type(&world, &vf), "1144");
     }
     assert_eq!(nvidia.calls(), [format!("-e {A}"), format!("-e {A}"), format!("-e {A}")]);
     let report = world.ok("boot-report");

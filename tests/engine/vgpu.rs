@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use crate::kit::{device, domains};
+use crate::kit::{device, domains, vgpu_attribute, vgpu_type};
 use crate::support::spec::HostSpec;
 use crate::support::world::{World, wait};
 
@@ -19,15 +19,6 @@ fn two_gpus() -> World {
     world
 }
 
-fn attribute(world: &World, vf: &str, name: &str) -> String {
-    let path = world.host.root().join(format!("sys/bus/pci/devices/{vf}/nvidia/{name}"));
-    std::fs::read_to_string(path).expect("an attribute").trim_end().to_owned()
-}
-
-fn type_of(world: &World, vf: &str) -> String {
-    attribute(world, vf, "current_vgpu_type")
-}
-
 /// Somebody else writes a type into a VF.
 fn foreign(world: &World, vf: &str, number: &str) {
     let bridge = if vf.starts_with(GPU_A) { "pci0000:40/0000:40:01.1" } else { "pci0000:c0/0000:c0:01.1" };
@@ -37,7 +28,7 @@ fn foreign(world: &World, vf: &str, number: &str) {
 
 fn settles_without_types(world: &World, vfs: &[&str]) {
     for vf in vfs {
-        wait(&format!("{vf} has no type"), || (type_of(world, vf) == "0").then_some(()));
+        wait(&format!("{vf} has no type"), || (vgpu_type(world, vf) == "0").then_some(()));
     }
     wait("nothing is under way", || {
         world.json("status")["unfinished"].as_array().is_some_and(Vec::is_empty).then_some(())
@@ -50,9 +41,9 @@ fn a_start_writes_the_type_and_a_stop_takes_it_away() {
     domains(&world, "eight", &["web1"]);
     let vf = device(&world, "web1");
     assert!(world.xml("web1").contains("managed=\"no\""), "{}", world.xml("web1"));
-    assert_eq!(type_of(&world, &vf), "0", "nothing is held while the domain is off");
+    assert_eq!(vgpu_type(&world, &vf), "0", "nothing is held while the domain is off");
     world.start("web1").expect("both GPUs are empty");
-    assert_eq!(type_of(&world, &vf), "1155");
+    assert_eq!(vgpu_type(&world, &vf), "1155");
     let slice =
         || world.ok("gpus").lines().any(|line| line.contains("nvidia-1155") && line.contains("of web1"));
     wait("the slice is listed with its type", || slice().then_some(()));
@@ -117,9 +108,9 @@ fn a_gpu_that_fills_up_points_the_stopped_domain_at_the_other() {
     );
     wait("web1 names a VF of the other GPU", || device(&world, "web1").starts_with(GPU_B).then_some(()));
     world.start("web1").expect("the other GPU is empty");
-    assert_eq!(type_of(&world, &device(&world, "web1")), "1158");
+    assert_eq!(vgpu_type(&world, &device(&world, "web1")), "1158");
     world.stop("web1");
-    assert_eq!(type_of(&world, "0000:41:00.6"), "1150", "what is foreign is left alone");
+    assert_eq!(vgpu_type(&world, "0000:41:00.6"), "1150", "what is foreign is left alone");
 }
 
 #[test]
@@ -172,7 +163,7 @@ fn a_foreign_vgpu_on_the_named_vf_is_not_taken_and_its_name_outlives_the_lists()
 
 /// Both GPUs are full: no list has more than its header.
 fn foreign_full(world: &World, vf: &str) {
-    assert_eq!(attribute(world, vf, "creatable_vgpu_types"), "ID    : vGPU Name");
+    assert_eq!(vgpu_attribute(world, vf, "creatable_vgpu_types"), "ID    : vGPU Name");
 }
 
 #[test]
@@ -183,7 +174,7 @@ fn a_guest_that_still_has_the_vf_keeps_its_vgpu() {
     world.start("web1").expect("room");
     let released = world.hook("web1", "release end destroyed");
     assert!(released.status.success());
-    assert_eq!(type_of(&world, &vf), "1155", "QEMU still has it open");
+    assert_eq!(vgpu_type(&world, &vf), "1155", "QEMU still has it open");
     world.stop("web1");
     settles_without_types(&world, &[&vf]);
 }
@@ -220,13 +211,13 @@ fn a_guaranteed_vgpu_is_there_while_its_domain_is_off_and_after_a_boot() {
     world.define("web1", 101);
     world.ok("attach web1 --profile eight --mode guaranteed");
     let vf = device(&world, "web1");
-    assert_eq!(type_of(&world, &vf), "1155");
+    assert_eq!(vgpu_type(&world, &vf), "1155");
     world.start("web1").expect("its own");
     world.stop("web1");
-    assert_eq!(type_of(&world, &vf), "1155", "kept");
+    assert_eq!(vgpu_type(&world, &vf), "1155", "kept");
     world.lose_power();
     world.serve();
-    wait("it is back", || (type_of(&world, &vf) == "1155").then_some(()));
+    wait("it is back", || (vgpu_type(&world, &vf) == "1155").then_some(()));
     world.wait_step("slice", GPU_A, "done");
     world.start("web1").expect("its own again");
     world.stop("web1");
@@ -247,5 +238,5 @@ fn a_vgpu_that_was_taken_away_by_hand_is_shown() {
     wait("it is told", || status().contains("nvidia-1150 now").then_some(()));
     world.forget_running("web1");
     world.hook("web1", "release end destroyed");
-    assert_eq!(type_of(&world, &vf), "1150", "it is theirs now");
+    assert_eq!(vgpu_type(&world, &vf), "1150", "it is theirs now");
 }
