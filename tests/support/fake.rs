@@ -16,6 +16,9 @@ use super::tree::put;
 /// Longest that a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Longest that FUSE may take to tell of a close.
+const CLOSED: Duration = Duration::from_secs(2);
+
 /// Longest that a writer may sleep.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
@@ -119,10 +122,10 @@ impl FakeKernel {
     // Guests and others --------------------------------------------------------------------------
 
     /// A guest takes the device (an mdev's UUID or a VF's address); `false` when it cannot, because its
-    /// group is open elsewhere or it is not on a VFIO driver.
+    /// group is open elsewhere or it is not on a VFIO driver. FUSE tells of a close some time after it.
     #[must_use]
     pub(crate) fn hold(&self, device: &str, domain: &str, pid: u32) -> bool {
-        self.shared.lock().kernel.hold(device, domain, pid)
+        self.shared.wait_for(CLOSED, |state| state.kernel.hold(device, domain, pid))
     }
 
     /// The guest gives the device back; writers that slept because of it go on.

@@ -1,13 +1,13 @@
 //! The fake host as a mounted file system, so that unmodified programs meet it by real system calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
     ReplyOpen, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
@@ -15,8 +15,12 @@ use super::fake::Write;
 use super::kernel::{Answer, Effect, Kernel};
 use super::tree::{Kind, Node};
 
-/// Nothing is cached: the host changes under its readers.
+/// What a node is, is not cached: the host changes under its readers.
 const NO_TIME: Duration = Duration::ZERO;
+
+/// Which node a name is, is cached, as most of the work is else walking paths. A number never comes back, and a node that is
+/// gone answers ESTALE, upon which the kernel walks the path anew and asks at each name (k:fs/namei.c, `LOOKUP_REVAL`).
+const NAMES: Duration = Duration::from_secs(3600);
 
 /// An injected fault for a kind of access to paths that contain a text.
 #[derive(Clone, Debug)]
@@ -82,6 +86,8 @@ pub(crate) struct State {
     next_handle: u64,
     /// Group nodes that programs have open.
     pub(crate) open_nodes: usize,
+    /// Who was told that a node is stale, by process and number.
+    told: HashSet<(u32, u64)>,
 }
 
 /// What the mounted file system and the test share.
@@ -101,6 +107,7 @@ impl Shared {
             listings: HashMap::new(),
             next_handle: 1,
             open_nodes: 0,
+            told: HashSet::new(),
         };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -203,6 +210,18 @@ impl State {
         }
     }
 
+    /// The answer to somebody who asks for a node that is gone. Whoever asks once more came by no name, but by a directory
+    /// that it holds open.
+    fn gone(&mut self, request: &Request, number: u64) -> Errno {
+        let asked = (request.pid(), number);
+        eprintln!("STALE pid {} node {number} told {}", request.pid(), self.told.contains(&asked));
+        if self.told.remove(&asked) {
+            return Errno::ENOENT;
+        }
+        self.told.insert(asked);
+        Errno::ESTALE
+    }
+
     fn attributes(&self, number: u64) -> Option<FileAttr> {
         let node = self.kernel.tree.node(number)?;
         let (kind, perm, size) = match &node.kind {
@@ -255,9 +274,9 @@ impl State {
     }
 
     /// Opening takes a group's node, and fails where sysfs has no function for the access.
-    fn open(&mut self, number: u64, flags: OpenFlags) -> Result<FileHandle, Errno> {
+    fn open(&mut self, request: &Request, number: u64, flags: OpenFlags) -> Result<FileHandle, Errno> {
         let Some(Node { path, kind: Kind::File { mode, .. } }) = self.kernel.tree.node(number) else {
-            return Err(Errno::ENOENT);
+            return Err(self.gone(request, number));
         };
         if let Some(group) = group_node(path) {
             let opening = self.kernel.open_node(group);
@@ -284,19 +303,24 @@ fn group_node(path: &str) -> Option<u32> {
 pub(crate) struct Mounted(pub(crate) Arc<Shared>);
 
 impl Filesystem for Mounted {
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let state = self.0.lock();
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let mut state = self.0.lock();
+        if state.kernel.tree.node(parent.0).is_none() {
+            return reply.error(state.gone(req, parent.0));
+        }
         let child = name.to_str().and_then(|name| state.kernel.tree.child(parent.0, name));
         match child.and_then(|child| state.attributes(child)) {
-            Some(attributes) => reply.entry(&NO_TIME, &attributes, Generation(0)),
+            Some(attributes) => reply.entry_with_ttls(&NO_TIME, &NAMES, &attributes, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.0.lock().attributes(ino.0) {
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let mut state = self.0.lock();
+        match state.attributes(ino.0) {
             Some(attributes) => reply.attr(&NO_TIME, &attributes),
-            None => reply.error(Errno::ENOENT),
+            None if fh.is_some() => reply.error(Errno::ENOENT),
+            None => reply.error(state.gone(req, ino.0)),
         }
     }
 
@@ -322,15 +346,31 @@ impl Filesystem for Mounted {
         self.getattr(req, ino, fh, reply);
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.0.lock().kernel.tree.node(ino.0).map(|node| &node.kind) {
-            Some(Kind::Link(text)) => reply.data(text.as_bytes()),
-            _ => reply.error(Errno::EINVAL),
+    /// Whether there is something, which the kernel does not ask for names that it has cached unless this is answered.
+    fn access(&self, req: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        let mut state = self.0.lock();
+        match state.kernel.tree.node(ino.0) {
+            Some(_) => reply.ok(),
+            None => reply.error(state.gone(req, ino.0)),
         }
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let opened = self.0.lock().open(ino.0, flags);
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        let mut state = self.0.lock();
+        match state.kernel.tree.node(ino.0).map(|node| &node.kind) {
+            Some(Kind::Link(text)) => {
+                if text.contains("drivers") {
+                    eprintln!("READLINK {} {} {text}", ino.0, req.pid());
+                }
+                reply.data(text.as_bytes())
+            }
+            Some(_) => reply.error(Errno::EINVAL),
+            None => reply.error(state.gone(req, ino.0)),
+        }
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let opened = self.0.lock().open(req, ino.0, flags);
         self.0.notify();
         match opened {
             // Without the second flag FUSE lets one writer at a time to a file, and who came behind one that
@@ -429,9 +469,9 @@ impl Filesystem for Mounted {
         self.0.notify();
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let mut state = self.0.lock();
-        let Some(listing) = state.listing(ino.0) else { return reply.error(Errno::ENOENT) };
+        let Some(listing) = state.listing(ino.0) else { return reply.error(state.gone(req, ino.0)) };
         let handle = state.next_handle;
         state.next_handle += 1;
         state.listings.insert(handle, listing);
