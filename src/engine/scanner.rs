@@ -35,9 +35,32 @@ struct State {
     moved: bool,
 }
 
+/// What serves a question.
+#[derive(Debug)]
+enum Answer {
+    /// The newest reading.
+    Last(Arc<HostSnapshot>),
+    /// The newest reading with what changed read again.
+    Again,
+    /// A reading of the whole host.
+    Whole,
+}
+
 impl State {
     fn is_stale(&self) -> bool {
         self.moved || self.changed != Changed::Nothing
+    }
+
+    /// Returns what serves somebody who asked at this time.
+    fn answer(&self, asked: Instant) -> Answer {
+        // A reading under way has taken with it what changed before it began, and the newest one does not show that.
+        let is_reading = self.wanted != self.done;
+        let last = self.last.as_ref().filter(|(_, began)| *began >= asked);
+        match (last, &self.changed) {
+            (Some((snapshot, _)), Changed::Nothing) if !is_reading => Answer::Last(Arc::clone(snapshot)),
+            (Some(_), Changed::Nothing | Changed::Gpus(_)) => Answer::Again,
+            (None, _) | (Some(_), Changed::Anything) => Answer::Whole,
+        }
     }
 
     /// Notes that a GPU changed, and with it those that share its IOMMU group. One that is not in the reading may be
@@ -151,11 +174,10 @@ impl Scanner {
     /// the kernel and this service said: whoever asked before it can be served from it like from one of its own.
     pub(super) fn since(&self, asked: Instant, deadline: Instant) -> Option<Arc<HostSnapshot>> {
         let state = self.state();
-        let last = state.last.as_ref().filter(|(_, began)| *began >= asked);
-        match (last, &state.changed) {
-            (Some((snapshot, _)), Changed::Nothing) => Some(Arc::clone(snapshot)),
-            (Some(_), Changed::Gpus(_)) => self.ask(state, deadline),
-            (None, _) | (Some(_), Changed::Anything) => {
+        match state.answer(asked) {
+            Answer::Last(snapshot) => Some(snapshot),
+            Answer::Again => self.ask(state, deadline),
+            Answer::Whole => {
                 drop(state);
                 self.fresh(deadline)
             }
@@ -251,6 +273,22 @@ mod tests {
         assert!(Arc::ptr_eq(&after, &same), "who has a device is not asked");
         let (recent, _) = scanner.recent(MOST_AGE).expect("in time");
         assert!(!Arc::ptr_eq(&same, &recent), "but shown");
+    }
+
+    #[test]
+    fn what_a_reading_under_way_is_to_show_is_not_missed() {
+        let empty = tempfile::tempdir().expect("a directory");
+        let asked = Instant::now();
+        let snapshot = inventory::scan(&Sysfs::new(empty.path()), &ScanOptions::default());
+        let mut state = State { last: Some((Arc::new(snapshot), Instant::now())), ..State::default() };
+        assert!(matches!(state.answer(asked), Answer::Last(_)));
+        state.changed = Changed::Gpus(BTreeSet::new());
+        state.wanted += 1;
+        assert!(matches!(extent_of(&mut state), Extent::Some(..)), "it takes the change with it");
+        assert!(matches!(state.answer(asked), Answer::Again), "and the newest reading is from before");
+        state.done = state.wanted;
+        assert!(matches!(state.answer(asked), Answer::Last(_)));
+        assert!(matches!(state.answer(Instant::now() + MOST_AGE), Answer::Whole), "whoever asks after it");
     }
 
     /// An mdev parent that is no PCI function, with room for `free` of its one type.
