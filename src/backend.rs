@@ -8,6 +8,7 @@ pub mod helper;
 pub mod mdev;
 pub mod nvidia_vfio;
 pub mod passthrough;
+pub mod plugin;
 pub mod sriov;
 pub mod sriov_manage;
 pub mod xe;
@@ -33,6 +34,7 @@ pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
         Step::SetVgpuType { vf, vgpu_type, .. } => nvidia_vfio::set_type(sysfs, *vf, vgpu_type.as_ref()),
         Step::BindVf { vf } => sriov::bind_vf(sysfs, *vf),
         Step::SetQuantum { vf, quantum, .. } => xe::set_quantum(sysfs, *vf, *quantum),
+        Step::SetParameters { device, parameters } => plugin::set(sysfs, *device, parameters.as_ref()),
         Step::TakeGpu { gpu, functions } => passthrough::take(sysfs, *gpu, functions),
         Step::ReturnGpu { gpu, functions } => passthrough::give_back(sysfs, *gpu, functions),
     }
@@ -43,7 +45,10 @@ pub fn execute(sysfs: &Sysfs, step: &Step) -> Result<(), StepError> {
 #[must_use]
 pub const fn may_block(step: &Step) -> bool {
     match step {
-        Step::CreateMdev { .. } | Step::SetAutoprobe { .. } | Step::SetQuantum { .. } => false,
+        Step::CreateMdev { .. }
+        | Step::SetAutoprobe { .. }
+        | Step::SetQuantum { .. }
+        | Step::SetParameters { .. } => false,
         // Taking a vGPU from a guest is refused, not waited for; but no source promises that.
         Step::SetVgpuType { vgpu_type, .. } => vgpu_type.is_none(),
         Step::RemoveMdev { .. }

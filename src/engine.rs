@@ -27,6 +27,7 @@ mod line;
 mod look;
 mod nvidia;
 mod peers;
+mod plugin;
 mod pointing;
 mod profiles;
 mod publish;

@@ -14,6 +14,7 @@ mod history;
 mod holder;
 mod id;
 mod mig;
+mod parameters;
 mod pci;
 mod pointing;
 mod policy;
@@ -43,6 +44,7 @@ pub use id::{
     MdevUuid, OwnerName, ProfileName, RunId,
 };
 pub use mig::{GpuInstance, MigProfile, MigWish, instances_text};
+pub use parameters::PluginParameters;
 pub use pci::{PciAddress, PciId};
 pub use pointing::Pointing;
 pub use policy::Policy;

@@ -16,6 +16,7 @@
 //! display = true            # display='on' in the hostdev
 //! ramfb = true              # ramfb='on' in the hostdev; needs display
 //! weight = 20               # turns on the GPU's engines beside other slices, 1 to 100
+//! parameters = "enable_uvm=1" # for the plugin of NVIDIA's vGPUs
 //! peers = true              # whole GPUs of one domain reach each other; needs gpu
 //!
 //! order = ["0000:41:00.0"]  # for the policy `priority`: the best GPU first
@@ -41,8 +42,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Float, Framebuffer, Kind, Numa, PciId, Policy, Profile, ProfileName, Rules, Weight, WhichGpu, Wish,
-    one_line,
+    Float, Framebuffer, Kind, Numa, PciId, PluginParameters, Policy, Profile, ProfileName, Rules, Weight,
+    WhichGpu, Wish, one_line,
 };
 
 /// The most bytes a profile file may have.
@@ -110,6 +111,8 @@ struct File {
     peers: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     weight: Option<Weight>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parameters: Option<PluginParameters>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     order: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,6 +187,7 @@ pub fn parse(name: ProfileName, text: &str) -> Result<Profile, ProfileError> {
         ramfb: file.ramfb,
         peers: file.peers,
         weight: file.weight,
+        parameters: file.parameters,
         ..Profile::new(name, wish)
     };
     validate(&profile)?;
@@ -205,6 +209,7 @@ pub fn print(profile: &Profile) -> String {
         ramfb: profile.ramfb,
         peers: profile.peers,
         weight: profile.weight,
+        parameters: profile.parameters.clone(),
         order: profile.rules.order.clone(),
         priority: Some(profile.rules.priority).filter(|priority| *priority != 0),
         preemptible: profile.rules.preemptible,

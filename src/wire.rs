@@ -186,7 +186,7 @@ pub struct Explanation {
     /// What binds the allocation that was asked for, and how to lift it; one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bounds: Vec<String>,
-    /// What each GPU makes of the profile's weight; one sentence each.
+    /// What each GPU makes of the profile's weight and plugin parameters; one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

@@ -72,6 +72,10 @@ mod xe;
 mod vgpu;
 
 #[cfg(test)]
+#[path = "engine/plugin.rs"]
+mod plugin;
+
+#[cfg(test)]
 #[path = "engine/terms.rs"]
 mod terms;
 

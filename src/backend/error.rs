@@ -5,7 +5,10 @@ use std::fmt;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DeviceName, Holder, Kind, MdevTypeId, MdevUuid, PciAddress, Quantum, Refusal, Step};
+use crate::model::{
+    Device, DeviceName, Holder, Kind, MdevTypeId, MdevUuid, PciAddress, PluginParameters, Quantum, Refusal,
+    Step,
+};
 use crate::sysfs::SysfsError;
 
 /// The kernel's answer behind a [`StepError`]: can travel between processes, keeps errno.
@@ -84,6 +87,13 @@ pub enum Act {
         /// Its turns.
         quantum: Quantum,
     },
+    /// Setting the plugin parameters of a vGPU, or taking them away.
+    SetParameters {
+        /// The vGPU.
+        device: Device,
+        /// Its parameters; `None` takes them away.
+        parameters: Option<PluginParameters>,
+    },
     /// Giving a whole GPU to its VFIO driver.
     TakeGpu {
         /// The GPU's own function.
@@ -115,6 +125,12 @@ impl fmt::Display for Act {
             Self::SetVgpuType { vf, vgpu_type: None } => write!(f, "take the vGPU from VF {vf}"),
             Self::Bind { vf, driver } => write!(f, "bind {vf} to {driver}"),
             Self::SetQuantum { vf, quantum } => write!(f, "give VF {vf} {quantum}"),
+            Self::SetParameters { device, parameters: Some(parameters) } => {
+                write!(f, "set plugin parameters {parameters} of {device}")
+            }
+            Self::SetParameters { device, parameters: None } => {
+                write!(f, "take the plugin parameters from {device}")
+            }
             Self::TakeGpu { gpu } => write!(f, "bind the whole GPU {gpu} to its VFIO driver"),
             Self::ReturnGpu { function, driver: Some(driver), .. } => {
                 write!(f, "give {function} back to {driver}")
@@ -431,6 +447,7 @@ fn gone_hint(act: &Act) -> String {
         Act::Bind { .. } | Act::SetQuantum { .. } => {
             "the VF went away with its PF's VF count: vgpuctl vfs set makes it again".to_owned()
         }
+        Act::SetParameters { .. } => "it was taken away meanwhile: start the domain again".to_owned(),
         Act::TakeGpu { .. } | Act::ReturnGpu { .. } => {
             "the function is not on the bus now: vgpuctl gpus lists what is; echo 1 > /sys/bus/pci/rescan looks again"
                 .to_owned()
@@ -467,6 +484,9 @@ fn driver_hint(act: &Act, reason: &str) -> String {
             "turns of single VFs need Intel's xe of Linux 6.19 or later on the PF; without it, take the weight from the profile: vgpuctl profile edit NAME --no-weight"
                 .to_owned()
         }
+        Act::SetParameters { .. } => {
+            "this driver takes no plugin parameters: vgpuctl profile edit NAME --no-parameters".to_owned()
+        }
         Act::Bind { driver, .. } => format!("load it: modprobe {driver}"),
         Act::TakeGpu { .. } => "load it: modprobe vfio-pci".to_owned(),
         Act::ReturnGpu { driver, .. } => {
@@ -483,6 +503,14 @@ fn kernel_hint(act: &Act, errno: Option<Errno>) -> String {
     match (act, errno) {
         (Act::SetVgpuType { .. }, _) => {
             "NVIDIA's driver refused; the kernel log says why in its lines of NVRM: dmesg, and journalctl -b -u nvidia-vgpu-mgr"
+                .to_owned()
+        }
+        (Act::SetParameters { .. }, Some(Errno::EINVAL)) => {
+            "the driver knows no such parameter or value: vgpuctl profile edit NAME --parameters LIST, or --no-parameters"
+                .to_owned()
+        }
+        (Act::SetParameters { .. }, _) => {
+            "NVIDIA's driver takes them while nothing uses the vGPU; the kernel log says more: dmesg, and journalctl -b -u nvidia-vgpu-mgr"
                 .to_owned()
         }
         (Act::SetQuantum { .. }, Some(Errno::EPERM)) => {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use nix::errno::Errno;
 
 use crate::backend::error::{Act, StepError};
+use crate::backend::plugin;
 use crate::model::{DeviceName, Holder, IommuGroupId, Mdev, MdevParent, MdevType, MdevTypeId, MdevUuid};
 use crate::sysfs::{Sysfs, SysfsError};
 use crate::vfio::{GroupGuard, GuardError, Holders, Node};
@@ -49,7 +50,8 @@ fn read_device(sysfs: &Sysfs, name: &str, dir: &str, holders: &Holders) -> Optio
     let mdev_type = sysfs.link_name(&format!("{dir}/mdev_type"))?.parse().ok()?;
     let iommu_group = iommu_group(sysfs, dir);
     let holders = holders.of_device(sysfs, dir, iommu_group);
-    Some(Mdev { uuid, mdev_type, iommu_group, holders })
+    let parameters = plugin::read(sysfs, dir);
+    Some(Mdev { uuid, mdev_type, iommu_group, holders, parameters })
 }
 
 /// Reads the IOMMU group of the device in `dir`.

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 
 use crate::backend::error::{Act, StepError};
 use crate::backend::mdev::{hold_free, iommu_group};
+use crate::backend::plugin;
 use crate::model::{MdevTypeId, PciAddress, VgpuSlot, VgpuType};
 use crate::sysfs::{Sysfs, SysfsError};
 use crate::vfio::Holders;
@@ -36,11 +37,14 @@ pub fn scan_vf(sysfs: &Sysfs, vf: PciAddress) -> Option<(VgpuSlot, Vec<VgpuType>
     let current = read_current(sysfs, vf).ok().flatten();
     // Both answer ENXIO without a vGPU, and "Not Applicable" where there is no such thing.
     let number = |name: &str| sysfs.read(&format!("{dir}/{name}")).ok()?.trim().parse().ok();
-    let (placement, gpu_instance) = match current {
-        Some(_) => (number("placement_id"), number("gpu_instance_id")),
-        None => (None, None),
+    let (placement, gpu_instance, parameters) = match current {
+        Some(_) => {
+            let dir = format!("{PCI_DEVICES}/{vf}");
+            (number("placement_id"), number("gpu_instance_id"), plugin::read(sysfs, &dir))
+        }
+        None => (None, None, None),
     };
-    Some((VgpuSlot { current, creatable, placement, gpu_instance }, types))
+    Some((VgpuSlot { current, creatable, placement, gpu_instance, parameters }, types))
 }
 
 /// Reads the type that a VF has.

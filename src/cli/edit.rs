@@ -11,7 +11,9 @@ use crate::cli::report::{Format, Report};
 use crate::cli::rules::{RulesArguments, Switch};
 use crate::cli::table::{Table, printable};
 use crate::client::{Client, ClientError, segment};
-use crate::model::{Float, Framebuffer, PciId, Policy, Profile, ProfileName, Weight, WhichGpu, Wish};
+use crate::model::{
+    Float, Framebuffer, PciId, PluginParameters, Policy, Profile, ProfileName, Weight, WhichGpu, Wish,
+};
 use crate::profile;
 use crate::wire::{Affected, Change, EditProfile, Edited, Kind, Refusal};
 
@@ -49,7 +51,7 @@ struct Changes {
     #[arg(long, value_name = "any|ID", group = "wish")]
     gpu: Option<WhichGpu>,
     /// Read the whole profile from a file; - is stdin
-    #[arg(long, conflicts_with_all = ["wish", "class", "no_class", "policy", "float", "display", "ramfb", "peers", "weight", "no_weight"])]
+    #[arg(long, conflicts_with_all = ["wish", "class", "no_class", "policy", "float", "display", "ramfb", "peers", "weight", "no_weight", "parameters", "no_parameters"])]
     file: Option<PathBuf>,
     /// A label for the kind of work, such as graphics
     #[arg(long, conflicts_with = "no_class")]
@@ -78,6 +80,12 @@ struct Changes {
     /// Turns as the GPU gives them by itself
     #[arg(long)]
     no_weight: bool,
+    /// What NVIDIA's driver is told of each vGPU, such as frame_rate_limiter=0,disable_vnc=1
+    #[arg(long, value_name = "LIST", conflicts_with = "no_parameters")]
+    parameters: Option<PluginParameters>,
+    /// Nothing of that kind
+    #[arg(long)]
+    no_parameters: bool,
     #[command(flatten)]
     rules: RulesArguments,
 }
@@ -103,12 +111,19 @@ impl Changes {
             && self.peers.is_none()
             && self.weight.is_none()
             && !self.no_weight
+            && self.parameters.is_none()
+            && !self.no_parameters
             && self.rules.is_empty()
     }
 
     fn apply(&self, was: &Profile) -> Profile {
         let class = if self.no_class { None } else { self.class.clone().or_else(|| was.class.clone()) };
         let weight = if self.no_weight { None } else { self.weight.or(was.weight) };
+        let parameters = if self.no_parameters {
+            None
+        } else {
+            self.parameters.clone().or_else(|| was.parameters.clone())
+        };
         let on = |switch: Option<Switch>, before| switch.map_or(before, |switch| switch == Switch::On);
         Profile {
             name: was.name.clone(),
@@ -120,6 +135,7 @@ impl Changes {
             ramfb: on(self.ramfb, was.ramfb),
             peers: on(self.peers, was.peers),
             weight,
+            parameters,
             rules: self.rules.apply(&was.rules),
         }
     }
@@ -260,6 +276,9 @@ mod tests {
             Changes { float: Some(Float::Type), ..Changes::default() }.apply(&weighed).weight,
             weighed.weight
         );
+        let uvm = Changes { parameters: "enable_uvm=1".parse().ok(), ..Changes::default() }.apply(&profile());
+        assert_eq!(uvm.parameters.as_ref().map(PluginParameters::as_str), Some("enable_uvm=1"));
+        assert_eq!(Changes { no_parameters: true, ..Changes::default() }.apply(&uvm), profile());
         assert_eq!(Changes { no_weight: true, ..Changes::default() }.apply(&weighed), profile());
         let off = Changes { display: Some(Switch::Off), ..Changes::default() };
         assert!(!off.apply(&profile()).display);

@@ -13,7 +13,8 @@ use crate::cli::rules::{self, RulesArguments};
 use crate::cli::table::{Table, facts};
 use crate::client::{Client, ClientError, segment};
 use crate::model::{
-    AllocationId, Float, Framebuffer, PciId, Policy, Profile, ProfileName, Rules, Weight, WhichGpu, Wish,
+    AllocationId, Float, Framebuffer, PciId, PluginParameters, Policy, Profile, ProfileName, Rules, Weight,
+    WhichGpu, Wish,
 };
 use crate::profile;
 use crate::wire::{Changed, Explanation, Kind, ProfileUse, Profiles, Refusal};
@@ -72,6 +73,7 @@ pub(super) enum Command {
 ///   numa = "prefer"
 ///   float = "parent"         # what may differ from one start to the next
 ///   weight = 20              # turns on the GPU beside other slices, 1 to 100
+///   parameters = "frame_rate_limiter=0" # what NVIDIA's driver is told of each vGPU
 ///   display = false
 ///   ramfb = false
 #[derive(Debug, Args)]
@@ -105,6 +107,12 @@ pub(super) struct Create {
     /// Give a weight to every profile that shares such a GPU: a slice without one has turns without a limit.
     #[arg(long, conflicts_with = "file", value_name = "N")]
     weight: Option<Weight>,
+    /// What NVIDIA's driver is told of each vGPU, such as frame_rate_limiter=0,disable_vnc=1
+    ///
+    /// Written into nvidia/vgpu_params of the slice before its guest starts. The names are the driver's: frame_rate_limiter,
+    /// disable_vnc, enable_uvm, enable_debugging, enable_profiling and others. Slices of other vendors have none.
+    #[arg(long, conflicts_with = "file", value_name = "LIST")]
+    parameters: Option<PluginParameters>,
     #[command(flatten)]
     rules: RulesArguments,
 }
@@ -180,7 +188,7 @@ impl Create {
                 ));
             }
         };
-        let Self { name, class, policy, float, display, ramfb, peers, weight, rules, .. } = self;
+        let Self { name, class, policy, float, display, ramfb, peers, weight, parameters, rules, .. } = self;
         let rules = rules.apply(&Rules::default());
         let profile = Profile {
             class,
@@ -190,6 +198,7 @@ impl Create {
             ramfb,
             peers,
             weight,
+            parameters,
             rules,
             ..Profile::new(name, wish)
         };
@@ -271,6 +280,7 @@ fn show(used: &ProfileUse) -> String {
     ];
     lines.extend(profile.peers.then(|| ("peers", "yes: below one switch".to_owned())));
     lines.extend(profile.weight.map(|weight| ("weight", weight.to_string())));
+    lines.extend(profile.parameters.iter().map(|parameters| ("parameters", parameters.to_string())));
     lines.extend(rules::told(profile));
     lines.push(("allocations", used.allocations.to_string()));
     facts(&lines)

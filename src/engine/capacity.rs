@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::history::Wanted as WantedHistory;
-use super::{Engine, rules::Ground};
+use super::{Engine, plugin, rules::Ground};
 use crate::ledger::Book;
 use crate::model::{
     AllocationId, Capacity, Decision, Device, HistoryEntry, Kind, MdevUuid, Profile, ProfileName, Refusal,
@@ -129,6 +129,7 @@ impl Engine {
         let decision = placement::weigh(&want, None, &snapshot, &owners, &closed);
         let mut notes = placement::maps(&decision, &snapshot, &owners);
         notes.extend(self.weighing(&profile, decision.candidates.iter().map(|one| &one.gpu), &snapshot));
+        notes.extend(plugin::told(&profile, decision.candidates.iter().map(|one| &one.gpu), &snapshot));
         let decisions = vec![Decision { allocation: None, ..decision }];
         Ok(Explained { entry: None, decisions, notes, now: true })
     }
@@ -177,7 +178,8 @@ impl Engine {
         }
         notes.extend(placement::maps(&decision, &snapshot, &owners));
         let gpus = decision.candidates.iter().map(|one| &one.gpu);
-        notes.extend(self.weighing(&wanted.profile, gpus, &snapshot));
+        notes.extend(self.weighing(&wanted.profile, gpus.clone(), &snapshot));
+        notes.extend(plugin::told(&wanted.profile, gpus, &snapshot));
         Ok(Explained { entry: None, decisions: vec![decision], notes, now: true })
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::admit::Wanted;
+use super::plugin;
 use crate::ledger::{Book, Change, Need};
 use crate::model::{AllocationId, BackendKind, Gpu, Kind, Profile, ProfileName, Refusal, Wish};
 use crate::placement;
@@ -120,6 +121,7 @@ impl Engine {
             }
         };
         let mut notes = self.weighing(&profile, candidates.iter().map(|one| &one.gpu), &snapshot);
+        notes.extend(plugin::told(&profile, candidates.iter().map(|one| &one.gpu), &snapshot));
         notes.extend(snapshot.gpus.iter().filter_map(|gpu| share_needed(&profile.wish, gpu)));
         Ok(wire::Explanation { profile, policy, candidates, bounds, notes })
     }

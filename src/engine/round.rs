@@ -152,6 +152,7 @@ impl Engine {
                 | Step::RemoveMdev { .. }
                 | Step::SetAutoprobe { .. }
                 | Step::SetQuantum { .. }
+                | Step::SetParameters { .. }
                 | Step::TakeGpu { .. }
                 | Step::ReturnGpu { .. }
                 | Step::BindVf { .. } => {}

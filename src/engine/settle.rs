@@ -44,7 +44,7 @@ pub(super) fn outcome(intent: &Intent, book: &Book, snapshot: &HostSnapshot) -> 
         Step::SetVgpuType { vf, vgpu_type, .. } => {
             vgpu_outcome(intent, book, snapshot, *vf, vgpu_type.as_ref())
         }
-        Step::RemoveMdev { .. } | Step::BindVf { .. } => Vec::new(),
+        Step::RemoveMdev { .. } | Step::BindVf { .. } | Step::SetParameters { .. } => Vec::new(),
         Step::SetQuantum { vf, quantum, before } => {
             super::weigh::outcome(intent, book, snapshot, (*vf, *quantum, *before))
         }
@@ -168,6 +168,7 @@ impl Engine {
             | Step::RemoveMdev { .. }
             | Step::SetVgpuType { .. }
             | Step::SetQuantum { .. }
+            | Step::SetParameters { .. }
             | Step::TakeGpu { .. }
             | Step::ReturnGpu { .. },
             Some(allocation),

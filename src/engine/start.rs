@@ -117,6 +117,7 @@ impl Engine {
         }
         let done = self
             .make_missing(missing, Arc::clone(snapshot), run, deadline, &mut made)
+            .and_then(|()| self.set_parameters(wanted, &made, snapshot, deadline))
             .and_then(|()| self.weigh(wanted, &mut made, snapshot, deadline))
             .and_then(|()| self.remember(wanted, &made));
         if let Err(refusal) = done {

@@ -142,7 +142,8 @@ fn honours(weight: Weight, wish: &Wish, gpu: &Gpu, policy: Option<SchedulerPolic
     }
 }
 
-fn is_nvidia(gpu: &Gpu) -> bool {
+/// Returns whether a GPU is one of NVIDIA's.
+pub(super) fn is_nvidia(gpu: &Gpu) -> bool {
     const VENDOR: u16 = 0x10de;
     gpu.is_on_nvidia() || gpu.pci.as_ref().is_some_and(|pci| pci.id.vendor == VENDOR)
 }

@@ -3,7 +3,7 @@
 use crate::domain_xml::{Details, Source};
 use crate::interlock::{Domain, Facts, GpuFacts, Scheduler, SizeMode, Slice, TypeName, Vgpu};
 use crate::model::{
-    self, Allocation, AllocationId, Device, Gpu, HostSnapshot, LibvirtVersion, MdevType, MdevTypeId,
+    self, Allocation, AllocationId, Device, Gpu, HostSnapshot, LibvirtVersion, Mdev, MdevType, MdevTypeId,
     PciAddress, Profile, SchedulerPolicy, Vf, Wish,
 };
 
@@ -51,9 +51,10 @@ fn gpu(gpu: &Gpu) -> Option<GpuFacts> {
     facts.scheduler = nvml.and_then(|nvml| nvml.scheduler).map(scheduler);
     (facts.mig, facts.ecc) = (nvml.and_then(|nvml| nvml.mig), nvml.and_then(|nvml| nvml.ecc));
     let mdevs = gpu.parents.iter().flat_map(|parent| parent.mdevs.iter().map(move |mdev| (parent, mdev)));
-    let types = mdevs.filter_map(|(parent, mdev)| parent.types.iter().find(|one| one.id == mdev.mdev_type));
+    let types = mdevs
+        .filter_map(|(parent, mdev)| Some((mdev, parent.types.iter().find(|one| one.id == mdev.mdev_type)?)));
     let vfs = gpu.sriov.iter().flat_map(|sriov| &sriov.vfs);
-    facts.made = types.filter_map(|mdev_type| vgpu(gpu, mdev_type)).collect();
+    facts.made = types.filter_map(|(mdev, mdev_type)| made(gpu, mdev, mdev_type)).collect();
     facts.made.extend(vfs.filter_map(|vf| vgpu_on(gpu, vf)));
     Some(facts)
 }
@@ -76,8 +77,10 @@ const fn scheduler(policy: SchedulerPolicy) -> Scheduler {
 /// The vGPU that a VF is now.
 fn vgpu_on(gpu: &Gpu, vf: &Vf) -> Option<Vgpu> {
     let made = vgpu_of(gpu, vf.vgpu_type()?)?;
-    let gpu_instance = vf.vgpu.as_ref().and_then(|slot| slot.gpu_instance);
-    Some(Vgpu { gpu: Some(gpu.id.clone()), gpu_instance, ..made })
+    let slot = vf.vgpu.as_ref();
+    let gpu_instance = slot.and_then(|slot| slot.gpu_instance);
+    let params = slot.and_then(|slot| slot.parameters.clone());
+    Some(Vgpu { gpu: Some(gpu.id.clone()), gpu_instance, params, ..made })
 }
 
 /// A vGPU of a type that the VFs of a GPU take.
@@ -86,6 +89,11 @@ fn vgpu_of(gpu: &Gpu, id: &MdevTypeId) -> Option<Vgpu> {
     let placed = gpu.nvml.as_ref().and_then(|nvml| nvml.placed(id));
     let name = TypeName::parse(&known.name)?;
     Some(Vgpu { framebuffer: known.framebuffer, most: placed.map(|one| one.most), ..Vgpu::new(name) })
+}
+
+/// The vGPU that a mediated device is.
+fn made(gpu: &Gpu, mdev: &Mdev, mdev_type: &MdevType) -> Option<Vgpu> {
+    Some(Vgpu { params: mdev.parameters.clone(), ..vgpu(gpu, mdev_type)? })
 }
 
 fn vgpu(gpu: &Gpu, mdev_type: &MdevType) -> Option<Vgpu> {
@@ -111,7 +119,7 @@ impl Known<'_> {
                     Slice {
                         exists: Some(true),
                         device_api: found.map(|one| one.device_api.clone()),
-                        vgpu: found.and_then(|one| vgpu(gpu, one)),
+                        vgpu: found.and_then(|one| made(gpu, mdev, one)),
                         ..Slice::default()
                     }
                 }
@@ -119,7 +127,12 @@ impl Known<'_> {
             Device::Vf(address) => self.snapshot.map(|snapshot| function(snapshot, address)),
         };
         let slice = slice.unwrap_or_default();
-        Slice { ours, vgpu: slice.vgpu.clone().or(wished), ..slice }
+        let mut vgpu = slice.vgpu.clone().or(wished);
+        // The next start writes what the profile says.
+        if let (Some(vgpu), Some(profile)) = (&mut vgpu, own.and_then(|own| self.profile_of(own))) {
+            vgpu.params = Some(profile.parameters.as_ref().map(ToString::to_string).unwrap_or_default());
+        }
+        Slice { ours, vgpu, ..slice }
     }
 
     fn own(&self, device: Device, marked: Option<&AllocationId>) -> Option<&Allocation> {
@@ -127,9 +140,13 @@ impl Known<'_> {
         self.allocations?.iter().find(own)
     }
 
+    fn profile_of(&self, own: &Allocation) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.name == own.profile)
+    }
+
     /// The type that a promise asks for, when its profile names one of NVIDIA's.
     fn wished(&self, own: &Allocation) -> Option<Vgpu> {
-        let profile = self.profiles.iter().find(|profile| profile.name == own.profile)?;
+        let profile = self.profile_of(own)?;
         let Wish::Type(wish) = &profile.wish else { return None };
         let types = self.snapshot.into_iter().flat_map(HostSnapshot::parents);
         let mut types = types.flat_map(|(gpu, parent)| parent.types.iter().map(move |one| (gpu, one)));

@@ -61,7 +61,13 @@ pub(crate) fn mdev_type(id: &str, framebuffer_mib: u32, available: u32) -> MdevT
 }
 
 pub(crate) fn mdev(number: u32, mdev_type: &str) -> Mdev {
-    Mdev { uuid: uuid(number), mdev_type: type_id(mdev_type), iommu_group: None, holders: Vec::new() }
+    Mdev {
+        uuid: uuid(number),
+        mdev_type: type_id(mdev_type),
+        iommu_group: None,
+        holders: Vec::new(),
+        parameters: None,
+    }
 }
 
 pub(crate) fn vf(address: &str, id: &str) -> Vf {

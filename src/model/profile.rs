@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    DeviceKind, DeviceName, Float, Framebuffer, GpuId, IdError, MdevTypeId, PciId, Policy, ProfileName,
-    Rules, Score, Weight,
+    DeviceKind, DeviceName, Float, Framebuffer, GpuId, IdError, MdevTypeId, PciId, PluginParameters, Policy,
+    ProfileName, Rules, Score, Weight,
 };
 
 /// What a profile asks for. Exactly one of these.
@@ -130,6 +130,9 @@ pub struct Profile {
     /// How much of the GPU's time a slice gets beside others, where the road can weigh one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<Weight>,
+    /// What NVIDIA's driver is told of each vGPU; elsewhere it means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<PluginParameters>,
     /// What else binds the choice of a GPU.
     #[serde(default, skip_serializing_if = "Rules::is_default")]
     pub rules: Rules,
@@ -149,6 +152,7 @@ impl Profile {
             ramfb: false,
             peers: false,
             weight: None,
+            parameters: None,
             rules: Rules::default(),
         }
     }

@@ -234,6 +234,9 @@ pub struct Mdev {
     pub iommu_group: Option<IommuGroupId>,
     /// Who has it open. Empty when nobody has, or when this reader may not look into other processes.
     pub holders: Vec<Holder>,
+    /// The plugin parameters of one of NVIDIA's, as they were written; empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<String>,
 }
 
 impl Gpu {

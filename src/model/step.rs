@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Device, DeviceName, HostDriver, MdevTypeId, MdevUuid, PciAddress, Quantum};
+use crate::model::{
+    Device, DeviceName, HostDriver, MdevTypeId, MdevUuid, PciAddress, PluginParameters, Quantum,
+};
 
 /// One kernel change. Written into an intent before it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +72,13 @@ pub enum Step {
         /// The turns it had before.
         before: Quantum,
     },
+    /// Give a vGPU of NVIDIA's plugin parameters, or take away those that it has. Reverse: none; they go with the vGPU.
+    SetParameters {
+        /// The vGPU.
+        device: Device,
+        /// Its parameters; `None` takes them away.
+        parameters: Option<PluginParameters>,
+    },
     /// Give a whole GPU, with the functions that go with it, to VFIO drivers. Reverse: [`Step::ReturnGpu`].
     TakeGpu {
         /// The GPU's own function.
@@ -95,6 +104,7 @@ impl Step {
             Self::BindVf { vf } | Self::SetVgpuType { vf, .. } | Self::SetQuantum { vf, .. } => {
                 Some(Device::Vf(*vf))
             }
+            Self::SetParameters { device, .. } => Some(*device),
             Self::TakeGpu { gpu, .. } | Self::ReturnGpu { gpu, .. } => Some(Device::Vf(*gpu)),
             Self::SetVfs { .. } | Self::SetAutoprobe { .. } => None,
         }
@@ -119,6 +129,12 @@ impl fmt::Display for Step {
             Self::SetVgpuType { vf, vgpu_type: None, .. } => write!(f, "take the vGPU from VF {vf}"),
             Self::BindVf { vf } => write!(f, "bind VF {vf} to its VFIO driver"),
             Self::SetQuantum { vf, quantum, .. } => write!(f, "give VF {vf} {quantum}"),
+            Self::SetParameters { device, parameters: Some(parameters) } => {
+                write!(f, "set plugin parameters {parameters} of {device}")
+            }
+            Self::SetParameters { device, parameters: None } => {
+                write!(f, "take the plugin parameters from {device}")
+            }
             Self::TakeGpu { gpu, .. } => write!(f, "bind the whole GPU {gpu} to its VFIO driver"),
             Self::ReturnGpu { gpu, .. } => write!(f, "give the whole GPU {gpu} back to the host's driver"),
         }

@@ -37,6 +37,9 @@ pub struct VgpuSlot {
     /// The GPU instance that carries its vGPU, in MIG mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_instance: Option<u32>,
+    /// The plugin parameters of its vGPU, as they were written; empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<String>,
 }
 
 impl MdevTypeId {

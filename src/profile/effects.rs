@@ -54,6 +54,12 @@ pub fn effects(was: &Profile, is: &Profile, allocation: &Allocation, snapshot: &
             None => "next start: no weight".to_owned(),
         });
     }
+    if was.parameters != is.parameters {
+        effects.push(match &is.parameters {
+            Some(parameters) => format!("next start: plugin parameters {parameters}, on NVIDIA's GPUs"),
+            None => "next start: no plugin parameters".to_owned(),
+        });
+    }
     if (was.display, was.ramfb) != (is.display, is.ramfb) {
         effects.push("its hostdev keeps the display it has until it is detached and attached".to_owned());
     }
@@ -129,5 +135,8 @@ mod tests {
         let weighed = Profile { weight: Some(20.try_into().expect("a weight")), ..one.clone() };
         assert!(told(&one, &weighed, true).starts_with("next start: weight 20"));
         assert_eq!(told(&weighed, &one, true), "next start: no weight");
+        let uvm = Profile { parameters: "enable_uvm=1".parse().ok(), ..one.clone() };
+        assert!(told(&one, &uvm, true).starts_with("next start: plugin parameters enable_uvm=1"));
+        assert_eq!(told(&uvm, &one, true), "next start: no plugin parameters");
     }
 }

@@ -9,7 +9,7 @@ use crate::support::world::{Rehearsal, World, wait};
 fn world(running: bool) -> World {
     let mut world = World::new(HostSpec::vgpu_vfs());
     world.serve();
-    world.ok("profile create eight --type L40S-8Q");
+    world.ok("profile create eight --type L40S-8Q --parameters frame_rate_limiter=0");
     world.define("web1", 11);
     world.ok("attach web1 --profile eight");
     if running {
@@ -23,10 +23,14 @@ fn act(world: &World, running: bool) {
     if running { world.stop("web1") } else { drop(world.start("web1")) }
 }
 
-fn type_of(world: &World) -> String {
+fn attribute(world: &World, name: &str) -> String {
     let vf = world.devices("web1")[0].clone();
-    let path = world.host.root().join(format!("sys/bus/pci/devices/{vf}/nvidia/current_vgpu_type"));
+    let path = world.host.root().join(format!("sys/bus/pci/devices/{vf}/nvidia/{name}"));
     std::fs::read_to_string(path).expect("an attribute").trim_end().to_owned()
+}
+
+fn type_of(world: &World) -> String {
+    attribute(world, "current_vgpu_type")
 }
 
 /// Dies at one point and comes back. Returns whether the point was reached.
@@ -37,6 +41,7 @@ fn visit(running: bool, at: u64) -> bool {
     let died = world.come_back();
     if super::is_running(&world, "web1") {
         assert_eq!(type_of(&world), "1155", "at {at}: the guest runs on it");
+        assert_eq!(attribute(&world, "vgpu_params"), "frame_rate_limiter=0", "at {at}: with its parameters");
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(type_of(&world), "1155", "at {at}: and keeps it");
         world.stop("web1");

@@ -124,6 +124,7 @@ impl Kernel {
             "sriov_drivers_autoprobe" => Effect::Done(self.set_bool(path, value)),
             "driver_override" => self.set_override(dir, value),
             "current_vgpu_type" => Effect::Done(self.set_vgpu_type(dir, value)),
+            "vgpu_params" => Effect::Done(self.set_params(dir, value)),
             "exec_quantum_ms" | "preempt_timeout_us" | "vram_quota" => {
                 Effect::Done(self.set_provision(path, value))
             }

@@ -75,7 +75,13 @@ impl Sim {
             let Some(parent) = gpu.parents.iter_mut().find(|parent| parent.name == choice.parent) else {
                 continue;
             };
-            let mdev = Mdev { uuid, mdev_type: id.clone(), iommu_group: None, holders: Vec::new() };
+            let mdev = Mdev {
+                uuid,
+                mdev_type: id.clone(),
+                iommu_group: None,
+                holders: Vec::new(),
+                parameters: None,
+            };
             parent.mdevs.push(mdev);
             let name = parent.name.clone();
             if !self.recount(gpu) {

@@ -55,6 +55,7 @@ fn built(capacity: &[u32], running: &[Running]) -> (HostSnapshot, Owners, Vec<Te
             mdev_type: format!("t-{units}").parse().expect("type"),
             iommu_group: None,
             holders: Vec::new(),
+            parameters: None,
         });
         gpu(NAMES[at], vec![MdevParent { mdevs: mdevs.collect(), ..parent(NAMES[at], offered.collect()) }])
     };

@@ -8,7 +8,7 @@ fn a_vgpu_on_a_vf_is_made_at_the_start_and_follows_the_room_to_the_other_gpu() {
     let Some(lab) = Lab::with_gpus("l40s-vfio,l40s-vfio") else { return };
     lab.enable_vfs(FIRST, 4);
     lab.enable_vfs(SECOND, 4);
-    lab.ok("vgpuctl profile create desk --framebuffer 4GiB");
+    lab.ok("vgpuctl profile create desk --framebuffer 4GiB --parameters frame_rate_limiter=0,disable_vnc=1");
     let web = lab.guest("web");
     web.attach("desk");
     let named = web.named_vfs().remove(0);
@@ -16,6 +16,8 @@ fn a_vgpu_on_a_vf_is_made_at_the_start_and_follows_the_room_to_the_other_gpu() {
 
     web.start();
     assert_ne!(lab.vgpu_type_of(&named), "0");
+    let parameters = lab.ok(&format!("cat /sys/bus/pci/devices/{named}/nvidia/vgpu_params"));
+    assert_eq!(parameters, "frame_rate_limiter=0,disable_vnc=1", "the driver took them before the guest");
     web.assert_holds(&named);
     web.assert_reads(&[&format!("vf={named}"), "fb_mib=4096"]);
     web.destroy();
@@ -52,7 +54,7 @@ fn one_definition_starts_on_a_gpu_that_is_a_parent_and_on_one_whose_vfs_are() {
     let types =
         format!("test $(ls -d /sys/bus/pci/devices/{SECOND}/virtfn*/mdev_supported_types | wc -l) = 4");
     lab.wait(&types, LONG);
-    lab.ok("vgpuctl profile create desk --framebuffer 4GiB --float type");
+    lab.ok("vgpuctl profile create desk --framebuffer 4GiB --float type --parameters frame_rate_limiter=0");
     let web = lab.guest("web");
     web.attach("desk");
     let uuid = web.named_mdevs().remove(0);
@@ -61,6 +63,8 @@ fn one_definition_starts_on_a_gpu_that_is_a_parent_and_on_one_whose_vfs_are() {
     for _ in 0..2 {
         web.start();
         web.assert_holds(&uuid);
+        let parameters = lab.ok(&format!("cat /sys/bus/mdev/devices/{uuid}/nvidia/vgpu_params"));
+        assert_eq!(parameters, "frame_rate_limiter=0");
         web.assert_reads(&[&format!("mdev={uuid}"), "fb_mib=4096"]);
         let parent = lab.ok(&format!("basename $(dirname $(readlink -f /sys/bus/mdev/devices/{uuid}))"));
         web.destroy();

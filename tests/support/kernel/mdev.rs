@@ -112,6 +112,9 @@ impl Kernel {
         let at = format!("{parent_dir}/{uuid}");
         self.tree.link(&format!("{at}/mdev_type"), dir);
         self.tree.file(&format!("{at}/remove"), 0o200, "");
+        if kind.starts_with("nvidia-") {
+            self.tree.file(&format!("{at}/nvidia/vgpu_params"), 0o644, "\n");
+        }
         self.tree.link(&format!("{dir}/devices/{uuid}"), &at);
         self.tree.link(&format!("sys/bus/mdev/devices/{uuid}"), &at);
         let group = self.add_group(&at, &uuid);

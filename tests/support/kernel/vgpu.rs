@@ -101,6 +101,24 @@ impl Kernel {
         same && used.values().sum::<u32>() + cost <= spec.total
     }
 
+    /// Writes `vgpu_params` of the vGPU below whose directory `dir` is: taken while nobody has it, a space clears (NVIDIA's
+    /// vGPU guides).
+    pub(super) fn set_params(&mut self, dir: &str, value: &str) -> Answer {
+        let device = dir.trim_end_matches("/nvidia").rsplit('/').next().unwrap_or_default().to_owned();
+        let is_made = self.vgpus.get(&device).is_none_or(|slot| slot.current.is_some());
+        if !is_made || self.is_held(&device) {
+            return Err(Errno::EPERM);
+        }
+        let text = value.trim();
+        let pairs =
+            || text.split(',').all(|pair| pair.split_once('=').is_some_and(|(key, _)| !key.is_empty()));
+        if !text.is_empty() && !pairs() {
+            return Err(Errno::EINVAL);
+        }
+        self.tree.set(&format!("{dir}/vgpu_params"), format!("{text}\n"));
+        Ok(())
+    }
+
     /// Writes `current_vgpu_type` of the VF in `dir`.
     pub(super) fn set_vgpu_type(&mut self, dir: &str, value: &str) -> Answer {
         let address = dir.trim_end_matches("/nvidia").rsplit('/').next().unwrap_or_default().to_owned();
@@ -132,6 +150,7 @@ impl Kernel {
             slot.instance = slot.instance.filter(|_| wanted > 0);
         }
         self.tree.set(&format!("{dir}/current_vgpu_type"), format!("{wanted}\n"));
+        self.tree.set(&format!("{dir}/vgpu_params"), "\n");
         self.list_vgpus(pool);
         Ok(())
     }
