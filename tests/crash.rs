@@ -619,26 +619,43 @@ fn a_kill_or_a_power_cut_at_any_write_of_a_restore_loses_nothing() {
     assert!(count >= 8, "a restore has {count} crash points, which is too few to be true");
     say(&format!("restore: {count} crash points, each with a kill and with a power cut"));
     let points: Vec<(u64, bool)> = (1..=count).flat_map(|at| [(at, false), (at, true)]).collect();
+    let kills = in_parallel(&points, |(at, power_cut)| visit_restore(*at, *power_cut));
+    say(&format!("{} crash points of a restore visited, {kills} kills", points.len()));
+    assert!(kills * 10 >= points.len() * 7, "only {kills} of {} points were reached", points.len());
+}
+
+/// Visits the points on all processors. Returns at how many of them a service died; fails after all when one failed.
+fn in_parallel<P, V>(points: &[P], visit: V) -> usize
+where
+    P: std::fmt::Debug + Sync + std::panic::RefUnwindSafe,
+    V: Fn(&P) -> bool + Sync + std::panic::RefUnwindSafe,
+{
     let next = AtomicUsize::new(0);
     let (failures, kills) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
-                while let Some((at, power_cut)) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    match std::panic::catch_unwind(|| visit_restore(*at, *power_cut)) {
+                while let Some(point) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    match std::panic::catch_unwind(|| visit(point)) {
                         Ok(died) => drop(kills.fetch_add(usize::from(died), Ordering::SeqCst)),
-                        Err(_) => {
-                            failures.lock().expect("lock").push(format!("{at}, power cut: {power_cut}"))
-                        }
+                        Err(_) => failures.lock().expect("lock").push(format!("{point:?}")),
                     }
                 }
             });
         }
     });
-    let (failures, kills) = (failures.into_inner().expect("lock"), kills.into_inner());
-    say(&format!("{} crash points of a restore visited, {kills} kills", points.len()));
-    assert!(kills * 10 >= points.len() * 7, "only {kills} of {} points were reached", points.len());
+    let failures = failures.into_inner().expect("lock");
     assert!(failures.is_empty(), "failed: {failures:?}");
+    kills.into_inner()
+}
+
+/// Visits one crash point after another until one is not reached any more. `least` of them make the sweep credible.
+fn sweep(what: &str, least: u64, visit: impl Fn(u64) -> bool) {
+    const MOST: u64 = 200;
+    let end = (1..MOST).find(|at| !visit(*at));
+    let kills = end.unwrap_or_else(|| panic!("{what}: still alive at {MOST}")) - 1;
+    say(&format!("{what}: {kills} crash points visited"));
+    assert!(kills >= least, "{what}: {kills} kills, too few to be true");
 }
 
 /// Prints a line that is seen also when the test passes: the harness keeps `println!` for failures.
@@ -657,34 +674,15 @@ fn a_kill_at_any_write_loses_no_guaranteed_slice() {
 }
 
 fn kill_everywhere(operations: &[&Operation]) {
-    let mut points: Vec<(usize, u64)> = Vec::new();
+    let mut points: Vec<(&str, usize, u64)> = Vec::new();
     for (index, operation) in operations.iter().enumerate() {
         let count = count(operation);
         assert!(count >= 4, "{} has {count} crash points, which is too few to be true", operation.name);
         say(&format!("{}: {count} crash points", operation.name));
-        points.extend((1..=count).map(|at| (index, at)));
+        points.extend((1..=count).map(|at| (operation.name, index, at)));
     }
-    let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
-    let kills = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
-            scope.spawn(|| {
-                while let Some((index, at)) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let operation = operations[*index];
-                    let visited = std::panic::catch_unwind(|| visit(operation, *at));
-                    match visited {
-                        Ok(died) => drop(kills.fetch_add(usize::from(died), Ordering::SeqCst)),
-                        Err(_) => failures.lock().expect("lock").push(format!("{} at {at}", operation.name)),
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures.into_inner().expect("lock");
-    let kills = kills.into_inner();
+    let kills = in_parallel(&points, |(_, index, at)| visit(operations[*index], *at));
     say(&format!("{} crash points visited in {} operations, {kills} kills", points.len(), operations.len()));
     // Closed intents reach the disk by time or with the next commit: the last points of a run can fall together.
     assert!(kills * 10 >= points.len() * 9, "only {kills} of {} points were reached", points.len());
-    assert!(failures.is_empty(), "failed: {failures:?}");
 }

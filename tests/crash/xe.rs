@@ -74,16 +74,8 @@ fn visit(running: bool, at: u64) -> bool {
 
 #[test]
 fn a_kill_at_any_write_of_a_start_or_stop_with_a_weight_leaves_no_turns_behind() {
-    for running in [false, true] {
-        let mut kills = 0;
-        for at in 1..60 {
-            if !visit(running, at) {
-                break;
-            }
-            kills += 1;
-        }
-        assert!(kills >= 4, "{kills} kills with running = {running}: too few to be true");
-    }
+    super::sweep("a start with a weight", 4, |at| visit(false, at));
+    super::sweep("a stop with a weight", 4, |at| visit(true, at));
 }
 
 fn bound(world: &World) -> usize {
@@ -114,12 +106,5 @@ fn visit_set(at: u64) -> bool {
 
 #[test]
 fn a_kill_at_any_write_of_an_intel_gpu_being_set_leaves_it_whole_or_undone() {
-    let mut kills = 0;
-    for at in 1..80 {
-        if !visit_set(at) {
-            break;
-        }
-        kills += 1;
-    }
-    assert!(kills >= 6, "{kills} kills: too few to be true");
+    super::sweep("a setting of an Intel GPU", 6, visit_set);
 }
