@@ -43,7 +43,7 @@ pub use id::{
     AllocationId, BootId, DeviceName, DomainUuid, GpuId, HelperId, IdError, IommuGroupId, MdevTypeId,
     MdevUuid, OwnerName, ProfileName, RunId,
 };
-pub use mig::{GpuInstance, MigProfile, MigWish, instances_text};
+pub use mig::{GpuInstance, InstanceProfile, MigProfile, MigWish, instances_text};
 pub use parameters::PluginParameters;
 pub use pci::{PciAddress, PciId};
 pub use pointing::Pointing;

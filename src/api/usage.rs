@@ -80,6 +80,7 @@ mod tests {
             scheduler: None,
             mig: None,
             instances: Vec::new(),
+            profiles: Vec::new(),
             computing: Vec::new(),
             ecc: None,
             vgpus,

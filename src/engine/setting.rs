@@ -4,9 +4,10 @@
 //! The wish is stored first, then brought about, then marked as met: a service that ends between the two finds it
 //! unmet and goes on. A wish that is refused is taken back.
 //!
-//! `check` refuses what cannot be, `mig` divides a GPU.
+//! `check` refuses what cannot be, `mig` divides a GPU, `left` says what a refusal half way leaves.
 
 mod check;
+mod left;
 mod mig;
 
 use std::collections::BTreeMap;
@@ -59,7 +60,7 @@ impl Engine {
         if wanted.dry_run {
             return Ok(wire::Changed { change: wire::Change::Planned, notes: ask.steps() });
         }
-        let notes = self.carry_out(&ask, before)?;
+        let notes = self.carry_out(&ask, before).map_err(|refusal| self.with_what_is_left(refusal, &ask))?;
         Ok(wire::Changed { change: wire::Change::Done, notes })
     }
 

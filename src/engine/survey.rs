@@ -163,6 +163,7 @@ mod tests {
             scheduler: None,
             mig: None,
             instances: Vec::new(),
+            profiles: Vec::new(),
             computing: Vec::new(),
             ecc: Some(true),
             vgpus: busy.iter().enumerate().map(vgpu).collect(),

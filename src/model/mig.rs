@@ -159,6 +159,15 @@ pub struct GpuInstance {
     pub size: u32,
 }
 
+/// A GPU instance profile that a GPU in MIG mode has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceProfile {
+    /// Its name, such as `1g.10gb`; its id where the library knows no name.
+    pub name: String,
+    /// Most instances of it on an empty GPU.
+    pub most: u32,
+}
+
 /// Says GPU instances by profile and number of each: `2 × 3g.40gb, 1g.10gb`.
 #[must_use]
 pub fn instances_text<T: AsRef<str>>(profiles: &[T]) -> String {

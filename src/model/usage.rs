@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DomainUuid, Framebuffer, GpuInstance, MdevTypeId, MdevUuid, PciAddress};
+use crate::model::{DomainUuid, Framebuffer, GpuInstance, InstanceProfile, MdevTypeId, MdevUuid, PciAddress};
 
 /// Whether vGPUs of several framebuffer sizes may share a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -168,6 +168,9 @@ pub struct GpuState {
     /// Its GPU instances, by number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<GpuInstance>,
+    /// The GPU instances that there can be; only in MIG mode, where the library can tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<InstanceProfile>,
     /// Processes that compute on the GPU itself, by their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub computing: Vec<u32>,

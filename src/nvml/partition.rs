@@ -7,7 +7,7 @@ use nvml_wrapper_sys::bindings::NVML_GPU_INSTANCE_PROFILE_COUNT;
 use super::read::known;
 use super::session::{Session, device, failed};
 use super::{Fault, NvmlError, raw};
-use crate::model::{GpuInstance, MigProfile, PciAddress, one_line};
+use crate::model::{GpuInstance, InstanceProfile, MigProfile, PciAddress, one_line};
 
 /// Most characters of a profile's name.
 const MOST_NAME: usize = 32;
@@ -43,10 +43,15 @@ fn profiles(nvml: &nvml_wrapper::Nvml, device: &Device<'_>) -> Result<Vec<Profil
     Ok(all)
 }
 
-/// Lists the GPU instances of a GPU in MIG mode, by number.
-pub(super) fn instances(nvml: &nvml_wrapper::Nvml, device: &Device<'_>) -> Result<Vec<GpuInstance>, Given> {
+/// Lists the profiles of a GPU in MIG mode, and its GPU instances by number.
+pub(super) fn read(
+    nvml: &nvml_wrapper::Nvml,
+    device: &Device<'_>,
+) -> Result<(Vec<InstanceProfile>, Vec<GpuInstance>), Given> {
     let mut all = Vec::new();
+    let mut known_profiles = Vec::new();
     for Profile { id, name, most } in profiles(nvml, device)? {
+        known_profiles.push(InstanceProfile { name: name.clone(), most });
         for found in known(raw::instances(nvml, device, id, most))?.unwrap_or_default() {
             all.push(GpuInstance {
                 id: found.id,
@@ -58,7 +63,7 @@ pub(super) fn instances(nvml: &nvml_wrapper::Nvml, device: &Device<'_>) -> Resul
         }
     }
     all.sort_by_key(|one| one.id);
-    Ok(all)
+    Ok((known_profiles, all))
 }
 
 impl Session {

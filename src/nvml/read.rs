@@ -122,6 +122,8 @@ fn read(nvml: &nvml_wrapper::Nvml, device: &Device<'_>, address: PciAddress) -> 
     let mixed = known(raw::is_mixed(nvml, device))?;
     let can_mix = known(device.vgpu_capabilities(VgpuCapability::HeterogeneousTimesliceSizes))?;
     let mig = known(device.mig_mode())?;
+    let divided = mig.as_ref().is_some_and(|mig| mig.current == 1);
+    let (profiles, instances) = if divided { partition::read(nvml, device)? } else { Default::default() };
     Ok(GpuState {
         address,
         name: one_line(&device.name()?, MOST_NAME),
@@ -131,10 +133,8 @@ fn read(nvml: &nvml_wrapper::Nvml, device: &Device<'_>, address: PciAddress) -> 
         size_mode: mixed.map(|mixed| if mixed { SizeMode::Mixed } else { SizeMode::Equal }),
         can_mix: can_mix.is_some_and(|can| can != 0),
         scheduler: known(scheduler(nvml, device))?,
-        instances: match &mig {
-            Some(mig) if mig.current == 1 => partition::instances(nvml, device)?,
-            _ => Vec::new(),
-        },
+        instances,
+        profiles,
         computing: known(device.running_compute_processes())?
             .into_iter()
             .flatten()

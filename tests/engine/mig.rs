@@ -87,6 +87,10 @@ fn what_cannot_be_is_refused_with_its_reason() {
 
     refused("41:00.0 --mig 1g.10gb,4g.40gb --vfs 8", 8, "no such profile, but 1g.10gb, 2g.20gb, 3g.40gb");
     assert_eq!(nvidia.get(A, "mig"), "1", "profiles are only known in MIG mode");
+    world.ok("gpu set 41:00.0 --mig 2g.20gb");
+    refused("41:00.0 --mig 4g.40gb", 5, "no GPU instance profile 4g.40gb, but 1g.10gb, 2g.20gb, 3g.40gb");
+    refused("41:00.0 --mig 3g.40gb,3g.40gb,3g.40gb", 5, "it has room for 2 GPU instances 3g.40gb, not 3");
+    is(&nvidia, "1", "8", "2g.20gb");
     refused("41:00.0 --mode equal", 5, "name --mig off as well");
     let (exit, text) = refused_with(&world, "gpu set 41:00.0 --mig 3g.40gb,3g.40gb,1g.10gb");
     assert!(
@@ -205,4 +209,22 @@ fn instances_that_somebody_else_made_stay_after_a_boot_and_go_for_a_request() {
     world.wait_step("instances", A, "done");
     world.ok("gpu forget 41:00.0");
     is(&nvidia, "1", "8", MADE);
+}
+
+#[test]
+fn a_refusal_half_way_says_what_was_done_before_it() {
+    let (nvidia, world) = served();
+    let (code, text) = refused_with(&world, "gpu set 41:00.0 --vfs 8 --mig 3g.40gb,3g.40gb,1g.10gb");
+    assert_ne!(code, 0, "{text}");
+    is(&nvidia, "1", "8", "3g.40gb 3g.40gb");
+    for part in [
+        "do not all fit",
+        "what was done before that stays: MIG mode on, 8 VFs instead of 0, GPU instances 2 × 3g.40gb",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+    // Refused before anything was done: nothing is left to tell.
+    let (_, text) = refused_with(&world, "gpu set 41:00.0 --mig 9g.90gb");
+    assert!(!text.contains("what was done before"), "{text}");
+    is(&nvidia, "1", "8", "3g.40gb 3g.40gb");
 }

@@ -1,7 +1,8 @@
 //! What a GPU cannot be, and why.
 
 use crate::model::{
-    Gpu, GpuSetting, GpuState, HostSnapshot, Kind, PciAddress, Refusal, SchedulerPolicy, SizeMode,
+    Gpu, GpuSetting, GpuState, HostSnapshot, InstanceProfile, Kind, MigWish, PciAddress, Refusal,
+    SchedulerPolicy, SizeMode,
 };
 
 /// Shortest and longest time slice that NVIDIA documents, in milliseconds; the library may say others.
@@ -31,6 +32,22 @@ pub(super) fn settable(gpu: &Gpu) -> Result<PciAddress, Refusal> {
 pub(super) fn is_scheduled(setting: &GpuSetting, state: &GpuState) -> bool {
     let found = state.scheduler.as_ref();
     setting.scheduler.is_none() || found.is_some_and(|found| setting.is_scheduled_by(found))
+}
+
+/// Says which GPU instances of a wish there cannot be on the GPU, whatever else is on it. `profiles` is empty outside MIG
+/// mode: nobody knows them then.
+fn impossible(wish: &MigWish, profiles: &[InstanceProfile]) -> Option<String> {
+    let names: Vec<String> = wish.profiles().iter().map(ToString::to_string).collect();
+    let most = |name: &String| profiles.iter().find(|one| one.name == **name).map(|one| one.most);
+    let count = |name: &String| names.iter().filter(|other| *other == name).count();
+    let known = || profiles.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
+    names.iter().filter(|_| !profiles.is_empty()).find_map(|name| match most(name) {
+        None => Some(format!("it has no GPU instance profile {name}, but {}", known())),
+        Some(most) if count(name) > most as usize => {
+            Some(format!("it has room for {most} GPU instances {name}, not {}", count(name)))
+        }
+        Some(_) => None,
+    })
 }
 
 /// Returns whether MIG mode is as wished, on or off.
@@ -152,6 +169,9 @@ impl Ask<'_> {
         }
         if is_mig_mode(setting, state) && is_divided_so(setting, state) {
             return Ok(());
+        }
+        if let Some(text) = impossible(wish, &state.profiles) {
+            return Err(self.no(&text));
         }
         if let Some(pid) = state.computing.first() {
             let text = format!("{} cannot be divided otherwise now: process {pid} computes on it", gpu.name);

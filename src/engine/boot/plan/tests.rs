@@ -294,6 +294,7 @@ fn state(mode: crate::model::SizeMode) -> GpuState {
         scheduler: None,
         mig: None,
         instances: Vec::new(),
+        profiles: Vec::new(),
         computing: Vec::new(),
         ecc: None,
         vgpus: Vec::new(),
