@@ -95,14 +95,15 @@ impl Contender {
     /// request that would not fit.
     ///
     /// `vgpud` takes the exact table on two GPUs where nobody waits, all slices end, and the table can be
-    /// worked out. On a fleet that only fills up it tries out which GPUs should hold one size.
+    /// worked out. On a fleet that fills up before it empties it tries out which GPUs should hold one size.
     #[must_use]
     pub fn prepare(&self, work: &Workload, line: Discipline, moves: usize, seed: u64) -> Prepared {
         let discipline = self.line_or(line);
         let setup = work.setup.clone();
         let mut policy = self.policy.clone().map(|policy| Policy { seed, ..policy });
         let mut table = None;
-        let stay = work.jobs.iter().filter(|job| job.life.is_infinite()).count();
+        let filling = work.jobs.iter().map(|job| job.arrival).fold(0.0, f64::max);
+        let stay = work.jobs.iter().filter(|job| job.arrival + job.life > filling).count();
         let two = setup.gpus.len() == 2 && discipline == Discipline::Lost;
         match (&mut policy, work.load()) {
             (Some(_), Some(load)) if self.is_ours() && two => {

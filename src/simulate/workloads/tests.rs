@@ -42,6 +42,15 @@ fn the_storm_asks_for_its_part_of_the_fleet_within_a_minute() {
 }
 
 #[test]
+fn in_a_storm_gpus_of_one_size_take_what_mixed_ones_refuse() {
+    let card = Card::named("W3").expect("W3");
+    let work = card.draw(&order(&card, 32)).expect("a workload");
+    let refused = |contender: &str| outcome(&work, contender).gb_refused_percent.mean;
+    assert!(refused("first-fit") > 8.0, "{}", refused("first-fit"));
+    assert!(refused("vgpud") < 0.5, "{}", refused("vgpud"));
+}
+
+#[test]
 fn streams_ask_for_the_load_they_name() {
     for (name, gpus) in [("W4", 16), ("W6", 64)] {
         let card = Card::named(name).expect("known");
