@@ -4,12 +4,13 @@
 //! The fewest domains are disturbed that make it fit; of plans with the same number the one with the fewest slices,
 //! then the first by name. All sets of one domain are tried, then all of two, and so on up to [`MOST_DISTURBED`], and
 //! for each every assignment to GPUs, so that the plan is the cheapest one there is (of domains with several slices:
-//! among assignments that the policies give, or that put all on one GPU). What a GPU could give when slices
+//! among assignments that the policies give, or that put all on one GPU). Where there are too many sets, those are
+//! tried that empty a part of one GPU; only plans in which somebody makes way for somebody who makes way are missed then. What a GPU could give when slices
 //! go or come is estimated by [`Sim`]; the kernel has the last word, so a plan is walked one verified step at a time.
 
 mod sim;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Device, DeviceName, DomainRef, GpuId, HostSnapshot};
 use crate::placement::capacity::{Weighted, capacity};
@@ -99,13 +100,19 @@ pub fn make_room(request: &Party, tenants: &[Tenant], what: Disturbance, site: S
     let mut tenants: Vec<&Tenant> = tenants.iter().collect();
     tenants.sort_by(|a, b| (&a.domain.name, a.domain.uuid).cmp(&(&b.domain.name, b.domain.uuid)));
     let before = Sim::new(site.snapshot, site.owners);
+    let homes: Vec<Vec<&GpuId>> = tenants.iter().map(|tenant| homes(tenant, site.snapshot)).collect();
+    let mut freeing =
+        Freeing { request, tenants: &tenants, homes: &homes, before: &before, known: BTreeMap::new() };
     let mut tried = 0;
     for count in 0..=MOST_DISTURBED.min(tenants.len()) {
         let mut best: Option<((i64, usize), RoomPlan)> = None;
-        for set in sets(tenants.len(), count) {
+        for set in sets_of(&homes, count, MOST_SETS - tried) {
             tried += 1;
-            if tried > MOST_SETS {
+            if tried >= MOST_SETS {
                 return best.map(|(_, plan)| plan);
+            }
+            if !freeing.may_help(&set, site.barred) {
+                continue;
             }
             let chosen: Vec<&Tenant> = set.into_iter().map(|at| tenants[at]).collect();
             let worth = chosen.iter().map(|one| i64::from(one.priority)).sum();
@@ -126,6 +133,72 @@ pub fn make_room(request: &Party, tenants: &[Tenant], what: Disturbance, site: S
         }
     }
     None
+}
+
+/// Which sets of tenants make room at all for a request of one slice. That is on one GPU in the end, so those of a set
+/// that are on it must be enough by themselves; there are far fewer of these than sets.
+struct Freeing<'a> {
+    request: &'a Party,
+    tenants: &'a [&'a Tenant],
+    homes: &'a [Vec<&'a GpuId>],
+    before: &'a Sim,
+    known: BTreeMap<Vec<usize>, bool>,
+}
+
+impl Freeing<'_> {
+    fn may_help(&mut self, set: &[usize], barred: &[Barred]) -> bool {
+        let [want] = self.request.wants.as_slice() else { return true };
+        let gpus: BTreeSet<&GpuId> = set.iter().flat_map(|at| self.homes[*at].iter().copied()).collect();
+        let on = |gpu: &&GpuId| set.iter().copied().filter(|at| self.homes[*at].contains(gpu)).collect();
+        let parts: Vec<Vec<usize>> = gpus.iter().map(on).collect();
+        let enough = |part: &Vec<usize>| {
+            let slices = part.iter().flat_map(|at| self.tenants[*at].slices.iter().copied()).collect();
+            let after = self.before.without(&slices);
+            let wants = std::slice::from_ref(want);
+            choose_tied(wants, &self.request.ties, &after.snapshot, &after.owners, barred).is_ok()
+        };
+        // Nobody at all is a set too.
+        set.is_empty()
+            || parts.into_iter().any(|part| match self.known.get(&part) {
+                Some(known) => *known,
+                None => {
+                    let found = enough(&part);
+                    self.known.insert(part, found);
+                    found
+                }
+            })
+    }
+}
+
+/// The GPUs that a tenant's slices are on.
+fn homes<'a>(tenant: &Tenant, snapshot: &'a HostSnapshot) -> Vec<&'a GpuId> {
+    let home = |device: &Device| match device {
+        Device::Mdev(uuid) => snapshot.mdev(*uuid).map(|(gpu, ..)| &gpu.id),
+        Device::Vf(address) => snapshot.function(*address).map(|(gpu, _)| &gpu.id),
+    };
+    tenant.slices.iter().filter_map(home).collect()
+}
+
+/// The sets of `count` tenants to try, at most about `left` of them: all there are, or else those with a GPU in common.
+fn sets_of<'a>(
+    homes: &'a [Vec<&'a GpuId>],
+    count: usize,
+    left: usize,
+) -> Box<dyn Iterator<Item = Vec<usize>> + 'a> {
+    if combinations(homes.len(), count) <= left {
+        return Box::new(sets(homes.len(), count));
+    }
+    let gpus: BTreeSet<&GpuId> = homes.iter().flatten().copied().collect();
+    let on_one = move |gpu: &'a GpuId| {
+        let tenants: Vec<usize> = (0..homes.len()).filter(|at| homes[*at].contains(&gpu)).collect();
+        sets(tenants.len(), count).map(move |set| set.into_iter().map(|at| tenants[at]).collect())
+    };
+    Box::new(gpus.into_iter().flat_map(on_one))
+}
+
+/// How many sets of `count` there are among `of`.
+fn combinations(of: usize, count: usize) -> usize {
+    (0..count).fold(1, |sets: usize, at| sets.saturating_mul(of.saturating_sub(at)) / (at + 1))
 }
 
 /// All sets of `count` numbers below `of`, each sorted, in order.
@@ -189,7 +262,12 @@ fn options(party: &Party, sim: &Sim, barred: &[Barred]) -> Vec<Vec<Choice>> {
             found.push(choices);
         }
     };
-    place(&party.wants).into_iter().for_each(&mut keep);
+    let placed = place(&party.wants);
+    // One slice that no policy places has no place; several may have been placed in each other's way.
+    if placed.is_err() && party.wants.len() == 1 {
+        return found;
+    }
+    placed.into_iter().for_each(&mut keep);
     for gpu in gpus(party, sim, barred) {
         let on = |want: &Want| {
             let mut want = want.clone();

@@ -13,7 +13,7 @@ const UNIT: u32 = 1000;
 /// A running domain: on which GPU, and how many units its slice has.
 type Running = (usize, u32);
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
+const NAMES: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
 
 fn want(number: u32, units: u32) -> Want {
     let wish = Wish::Framebuffer(Framebuffer::from_mib(units * UNIT));
@@ -133,10 +133,31 @@ fn a_gpu_that_gives_one_size_is_emptied_before_another_size_fits() {
 }
 
 #[test]
+fn a_large_host_is_planned_too() {
+    // 16 GPUs of 8 units with 7 slices of 1 each: 112 domains, and more than 200,000 sets of three.
+    let running: Vec<Running> = (0..16).flat_map(|gpu| [(gpu, 1); 7]).collect();
+    let began = std::time::Instant::now();
+    let made = plan(&[8; 16], &running, 4, Disturbance::Restart).expect("three make way on one GPU");
+    println!("a plan for 16 GPUs and 112 domains took {:.1?}", began.elapsed());
+    assert_eq!(made.disturbed.len(), 3);
+    let (home, to) = (&made.disturbed[0].from, &made.to[0].parent);
+    assert!(made.disturbed.iter().all(|one| one.from == *home && home[0] == *to), "{made:?}");
+    assert!(made.disturbed.iter().all(|one| one.to[0].parent != *to), "{made:?}");
+    let stopped = plan(&[8; 16], &running, 4, Disturbance::Stop).expect("three go");
+    assert_eq!(stopped.disturbed.len(), 3);
+}
+
+#[test]
 fn sets_are_all_there_and_each_once() {
     let count = |of, count| sets(of, count).collect::<BTreeSet<_>>().len();
     assert_eq!((count(5, 0), count(5, 1), count(5, 2), count(5, 5), count(2, 3)), (1, 5, 10, 1, 0));
     assert_eq!(sets(4, 2).count(), 6);
+    assert_eq!((combinations(5, 2), combinations(112, 3), combinations(2, 3)), (10, 227_920, 0));
+    let ids: Vec<GpuId> = ["virtual:a", "virtual:b"].iter().map(|id| id.parse().expect("id")).collect();
+    let homes = [vec![&ids[0]], vec![&ids[0]], vec![&ids[0], &ids[1]], vec![&ids[1]]];
+    assert_eq!(sets_of(&homes, 2, 6).count(), 6, "all");
+    let shared: Vec<Vec<usize>> = sets_of(&homes, 2, 5).collect();
+    assert_eq!(shared, [[0, 1], [0, 2], [1, 2], [2, 3]], "those with a GPU in common");
 }
 
 #[test]
