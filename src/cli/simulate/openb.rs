@@ -58,6 +58,12 @@ pub(in crate::cli) struct Openb {
     /// Where the popularity of kinds of tasks comes from
     #[arg(long, value_enum, default_value_t = Source::Trace)]
     popularity: Source,
+    /// Tasks that the policies know instead of those that arrive: a list as for --pods
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["popularity", "held_out"])]
+    learn_from: Option<PathBuf>,
+    /// Split the tasks by lot: the policies know one half, and the other half arrives
+    #[arg(long, value_name = "SEED", conflicts_with = "popularity")]
+    held_out: Option<u64>,
     /// Percent of the tasks arrived so far that may have been moved to make refused ones fit
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     moves: f64,
@@ -98,19 +104,15 @@ struct Trained {
 
 impl Openb {
     pub(in crate::cli) fn run(self, format: Format) -> Result<Report, Refusal> {
-        let trace = self.lists.read()?;
+        let (trace, popularity) = self.trace()?;
         let mut policies = Vec::new();
         let progress = Progress::new();
         for name in &self.policy {
             let (policy, values) = named(name)?;
-            let popularity = match self.popularity {
-                Source::Trace => Popularity::Trace,
-                Source::Arrivals => Popularity::Arrivals,
-            };
             let experiment = Experiment {
                 seeds: self.seeds,
                 arrived: self.arrived,
-                popularity,
+                popularity: popularity.clone(),
                 values,
                 moves: self.moves,
             };
@@ -132,6 +134,25 @@ impl Openb {
             plots::openb(&answer.bound_percent, &answer.policies).write(path)?;
         }
         Report::new(format, &answer, table)
+    }
+}
+
+impl Openb {
+    /// Reads what arrives, and what the policies know.
+    fn trace(&self) -> Result<(Trace, Popularity), Refusal> {
+        let trace = self.lists.read()?;
+        if let Some(pods) = &self.learn_from {
+            let known = Lists { nodes: self.lists.nodes.clone(), pods: pods.clone() }.read()?;
+            return Ok((trace, Popularity::Tasks(known.tasks)));
+        }
+        if let Some(seed) = self.held_out {
+            let (known, trace) = trace.halves(seed);
+            return Ok((trace, Popularity::Tasks(known)));
+        }
+        Ok(match self.popularity {
+            Source::Trace => (trace, Popularity::Trace),
+            Source::Arrivals => (trace, Popularity::Arrivals),
+        })
     }
 }
 

@@ -16,10 +16,12 @@ const POINTS: [u32; 6] = [50, 80, 95, 100, 110, 130];
 const LOOKS: [u64; 7] = [20, 50, 100, 200, 350, 550, 800];
 
 /// Where a policy's knowledge of the mix comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Popularity {
     /// The trace, as the published system has it.
     Trace,
+    /// Other tasks: nothing of what arrives is known.
+    Tasks(Vec<Kind>),
     /// What has arrived so far.
     Arrivals,
 }
@@ -86,7 +88,7 @@ impl Experiment {
         let mix = trace.mix();
         let models = trace.models.len();
         let fragments = Fragments::new(&mix, models);
-        let demand = Demand::new(mix);
+        let demand = self.known(trace);
         let lesson = self.lesson(trace, policy, &demand);
         let half = |part: u64| {
             let seeds = (0..self.seeds).filter(|seed| seed % 2 == part);
@@ -104,6 +106,15 @@ impl Experiment {
             runs
         });
         result(policy, self.seeds, &runs)
+    }
+
+    /// Returns the mix that the policies go by before anything has arrived.
+    fn known(&self, trace: &Trace) -> Demand {
+        match &self.popularity {
+            Popularity::Trace => Demand::new(trace.mix()),
+            Popularity::Tasks(tasks) => Demand::new(count(tasks)),
+            Popularity::Arrivals => Demand::default(),
+        }
     }
 
     fn lesson(&self, trace: &Trace, policy: Policy, demand: &Demand) -> Option<Lesson> {
@@ -127,12 +138,9 @@ impl Experiment {
         let mut nodes = trace.nodes.clone();
         random.shuffle(&mut nodes);
         let tasks = arrivals(trace, self.arrived, &mut random);
-        let known = match self.popularity {
-            Popularity::Trace => demand.clone(),
-            Popularity::Arrivals => Demand::default(),
-        };
         let empty = nodes.clone();
-        let mut placer = Placer::new(nodes, lesson.map_or(policy, |lesson| lesson.policy), known, seed);
+        let mut placer =
+            Placer::new(nodes, lesson.map_or(policy, |lesson| lesson.policy), demand.clone(), seed);
         placer.set_values(lesson.and_then(|lesson| lesson.values.clone()));
         let numbers: Vec<usize> = tasks.iter().map(|kind| placer.kind(kind)).collect();
         let capacity = trace.capacity();
@@ -310,5 +318,28 @@ fn result(policy: Policy, seeds: u64, runs: &[Run]) -> PolicyResult {
         refused_percent: Class::ALL.into_iter().map(refused).collect(),
         moves: mean(&|run| f64::from(run.moves)),
         ns_per_decision: Nanoseconds::of(times),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_know_nothing_of_tasks_that_are_held_out() {
+        let nodes = "sn,cpu_milli,memory_mib,gpu,model\nn1,64000,262144,2,T4\n";
+        let pods = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\np1,1000,1024,1,500\np2,2000,1024,1,250\n";
+        let trace = Trace::parse(nodes, pods).expect("lists");
+        let (known, rest) = trace.halves(1);
+        let experiment =
+            |popularity| Experiment { seeds: 1, arrived: 100, popularity, values: None, moves: 0.0 };
+        let kinds = |popularity| -> Vec<Kind> {
+            experiment(popularity).known(&rest).mix.iter().map(|(kind, _)| *kind).collect()
+        };
+        assert_eq!(kinds(Popularity::Tasks(known.clone())), known);
+        assert_eq!(kinds(Popularity::Trace), rest.tasks);
+        assert_eq!(kinds(Popularity::Arrivals), []);
+        let result = experiment(Popularity::Tasks(known)).run(&rest, Policy::Vgpud, &|_| {});
+        assert!(result.allocated_percent[&100].mean > 50.0, "{result:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Reading node and task lists.
 
-use crate::fleet::shares::{Kind, Node, WHOLE};
+use crate::fleet::shares::{Kind, Node, Random, WHOLE};
 
 /// Nodes and tasks as their files have them.
 #[derive(Clone, Debug)]
@@ -91,6 +91,15 @@ impl Trace {
     #[must_use]
     pub fn mix(&self) -> Vec<(Kind, u32)> {
         count(&self.tasks)
+    }
+
+    /// Splits the tasks in two halves by lot: what the first has says nothing of the second but what they have in common.
+    #[must_use]
+    pub fn halves(&self, seed: u64) -> (Vec<Kind>, Self) {
+        let mut known = self.tasks.clone();
+        Random::new(seed).shuffle(&mut known);
+        let tasks = known.split_off(known.len() / 2);
+        (known, Self { nodes: self.nodes.clone(), tasks, models: self.models.clone() })
     }
 
     /// Returns the thousandths of all GPUs.
@@ -197,5 +206,26 @@ mod tests {
         let error = Trace::parse(NODES, tasks).unwrap_err().to_string();
         assert_eq!(error, "line 2, column num_gpu: \"9\" is not a number in its range");
         assert!(matches!(Trace::parse("sn\n", tasks), Err(TraceError::Empty)));
+    }
+
+    #[test]
+    fn halves_are_disjoint_together_all_and_the_same_for_the_same_seed() {
+        let row = |at: usize| format!("p{at},{},1024,1,{}\n", 1000 + at, 1 + at % 1000);
+        let pods = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\n".to_owned()
+            + &(0..101).map(row).collect::<String>();
+        let trace = Trace::parse(NODES, &pods).expect("lists");
+        let (known, rest) = trace.halves(7);
+        assert_eq!((known.len(), rest.tasks.len()), (50, 51));
+        assert!(
+            known.iter().all(|kind| !rest.tasks.contains(kind)),
+            "each task is of a kind of its own here"
+        );
+        let mut both = [known.clone(), rest.tasks.clone()].concat();
+        both.sort_unstable();
+        let mut all = trace.tasks.clone();
+        all.sort_unstable();
+        assert_eq!(both, all);
+        assert_eq!(trace.halves(7).0, known);
+        assert_ne!(trace.halves(8).0, known);
     }
 }
