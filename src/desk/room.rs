@@ -205,7 +205,13 @@ fn told(planned: &Planned) -> RoomMade {
     RoomMade {
         change: Change::Planned,
         steps: planned.plan.disturbed.iter().map(step).collect(),
-        to: planned.plan.to.iter().map(|choice| choice.parent.clone()).collect(),
+        to: planned
+            .plan
+            .to
+            .iter()
+            .map(|choice| choice.parent.clone())
+            .chain(planned.fits_on.clone())
+            .collect(),
         fragmented_mib: planned.fragmented_mib,
         notes: planned.notes.clone(),
     }

@@ -10,8 +10,8 @@ use super::rules::Ground;
 use super::{Engine, OPERATION};
 use crate::ledger::Book;
 use crate::model::{
-    Allocation, AllocationId, AllocationState, DomainUuid, GpuId, HostSnapshot, Kind, ProfileName, Realized,
-    Refusal,
+    Allocation, AllocationId, AllocationState, BackendKind, DeviceName, DomainUuid, Gpu, GpuId, HostSnapshot,
+    Kind, ProfileName, Realized, Refusal,
 };
 use crate::placement::{self, Party, RoomPlan, Site, Tenant};
 
@@ -33,6 +33,12 @@ impl Drop for Steering {
 /// Says why a running domain must not be touched. Pure.
 fn stays(own: &[(&Allocation, Option<&Realized>)]) -> Option<&'static str> {
     let any = |fault: fn(&Allocation) -> bool| own.iter().any(|(one, _)| fault(one));
+    let has_vgpu_on_vf = |(one, record): &(&Allocation, Option<&Realized>)| {
+        one.device.vf().is_some() && record.is_some_and(|record| record.mdev_type.is_some())
+    };
+    if own.iter().any(has_vgpu_on_vf) {
+        return Some("has vGPUs on VFs, whose place its definition names: no plan moves them");
+    }
     if any(|one| one.device.vf().is_some()) {
         return Some("has VFs, which all have one size: restarting it makes no room");
     }
@@ -98,10 +104,21 @@ fn party(wanted: &[Wanted], ground: &Ground<'_>) -> Party {
 pub struct Planned {
     /// The plan.
     pub plan: RoomPlan,
+    /// The PF that has room already, where the slice would be a VF or a whole GPU: which one, an attach decides.
+    pub fits_on: Option<DeviceName>,
     /// One sentence each.
     pub notes: Vec<String>,
     /// What the mix cannot use, before and after, in MiB.
     pub fragmented_mib: Option<(u64, u64)>,
+}
+
+/// Returns the device on which a VF or a whole GPU can be had now. Plans choose for devices that have a kind already, and
+/// a slice that nobody has has none.
+fn has_room(want: &placement::Want, site: Site<'_>) -> Option<DeviceName> {
+    let decision = placement::weigh(want, None, site.snapshot, site.owners, site.barred);
+    let chosen = decision.chosen?;
+    let by_vf = |gpu: &&Gpu| gpu.name == chosen && gpu.backend != BackendKind::Mdev;
+    site.snapshot.gpus.iter().find(by_vf).map(|gpu| gpu.name.clone())
 }
 
 impl Engine {
@@ -117,10 +134,19 @@ impl Engine {
                 ties: vec![placement::Tie::default()],
             };
             let plan = placement::make_room(&request, &running.tenants, Disturbance::Restart, site);
+            let fits_on = if plan.is_none() { has_room(&request.wants[0], site) } else { None };
+            if fits_on.is_some() {
+                return Ok(Planned {
+                    plan: RoomPlan::default(),
+                    fits_on,
+                    notes: Vec::new(),
+                    fragmented_mib: None,
+                });
+            }
             let plan = plan.ok_or_else(|| {
                 no_plan(&format!("one more slice of profile {name}"), "restarts", &running.kept)
             })?;
-            Ok(Planned { plan, notes: running.kept, fragmented_mib: None })
+            Ok(Planned { plan, fits_on: None, notes: running.kept, fragmented_mib: None })
         })
     }
 
@@ -134,7 +160,7 @@ impl Engine {
         self.plan(|_, ground, running, site| {
             let mix = weights_of(&book, &weights, ground);
             let (plan, before, after) = placement::defragment(&mix, &running.tenants, site);
-            Ok(Planned { plan, notes: running.kept, fragmented_mib: Some((before, after)) })
+            Ok(Planned { plan, fits_on: None, notes: running.kept, fragmented_mib: Some((before, after)) })
         })
     }
 
@@ -158,7 +184,7 @@ impl Engine {
             let asked = format!("a start of priority {priority}");
             let what = "stops of domains whose profiles are preemptible and of lesser priority";
             let plan = plan.ok_or_else(|| no_plan(&asked, what, &[]))?;
-            Ok(Planned { plan, notes: Vec::new(), fragmented_mib: None })
+            Ok(Planned { plan, fits_on: None, notes: Vec::new(), fragmented_mib: None })
         })
     }
 

@@ -1,6 +1,7 @@
 //! Making room: plans, walking them, and starts that stop others.
 
 use crate::kit::{HALF, allocations, domains, two_gpus};
+use crate::support::spec::HostSpec;
 use crate::support::world::{World, stderr, wait};
 
 const A: &str = "0000:41:";
@@ -161,4 +162,22 @@ fn only_preemptible_domains_of_lesser_priority_are_stopped() {
     for name in ["keep1", "keep2", "high1", "high2"] {
         assert!(world.live_file(name).exists(), "{name} runs");
     }
+}
+
+#[test]
+fn vfs_that_are_free_are_room_and_vgpus_on_them_are_left_alone() {
+    let mut world = World::new(HostSpec::vgpu_vfs());
+    world.serve();
+    world.ok("profile create half --framebuffer 24GiB");
+    for (name, id) in [("web1", 101), ("web2", 102), ("web3", 103), ("web4", 104)] {
+        let plan = world.ok("make-room half");
+        assert!(plan.contains("a slice fits on 0000:") && plan.contains("nothing to change"), "{plan}");
+        world.define(name, id);
+        world.ok(&format!("attach {name} --profile half"));
+        world.start(name).expect("two fit on each");
+    }
+    let refused = world.ctl("make-room half");
+    let text = stderr(&refused);
+    assert_eq!(refused.status.code(), Some(6), "{text}");
+    assert!(text.contains("domain web1 is left alone: it has vGPUs on VFs"), "{text}");
 }
