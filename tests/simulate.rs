@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod service;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -295,4 +296,85 @@ fn a_scenario_says_its_claim_its_assumptions_and_what_came_out() {
     assert_eq!(answer(&host, "scenario risk-models --seeds 2"), found, "the same seed, the same figures");
     let (code, text) = refused(&host, "scenario trading");
     assert!(code == 2 && text.contains("risk-models, imaging"), "{text}");
+}
+
+/// Objects that the page on JSON describes once: their keys, and how rows of them begin.
+const SHAPES: [(&[&str], &str); 4] = [
+    (&["deviation", "least", "mean", "most"], "statistic"),
+    (&["mean_s", "most_s", "p50_s", "p95_s", "requests"], "delay"),
+    (&["mean", "spread"], "spread"),
+    (&["max", "p50", "p99"], "nanoseconds"),
+];
+
+/// Collects the paths of all keys, each with the shape that its value has.
+fn shapes(value: &Value, path: &str, found: &mut BTreeSet<(String, &'static str)>) {
+    match value {
+        Value::Object(object) => {
+            let mut keys: Vec<&str> = object.keys().map(String::as_str).collect();
+            keys.sort_unstable();
+            if let Some((_, shape)) = SHAPES.iter().find(|(known, _)| *known == keys) {
+                found.insert((path.to_owned(), shape));
+                return;
+            }
+            for (key, value) in object {
+                let key = if key.bytes().all(|byte| byte.is_ascii_digit()) { "N" } else { key };
+                let dot = if path.is_empty() { "" } else { "." };
+                shapes(value, &format!("{path}{dot}{key}"), found);
+            }
+        }
+        Value::Array(list) => {
+            list.iter().for_each(|one| shapes(one, &format!("{path}[]"), found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            found.insert((path.to_owned(), ""));
+        }
+    }
+}
+
+/// Reads the table below a headline: each key with the shape that its text begins with.
+fn documented(page: &str, title: &str) -> BTreeSet<(String, &'static str)> {
+    let section = page.split("\n## ").find_map(|section| section.strip_prefix(title)).expect("a section");
+    let row = |line: &str| {
+        let (key, text) = line.strip_prefix("| `")?.split_once("` | ")?;
+        let shape = SHAPES
+            .iter()
+            .map(|(_, shape)| *shape)
+            .find(|shape| text.strip_prefix(shape).is_some_and(|rest| rest.starts_with([':', ' '])));
+        Some((key.to_owned(), shape.unwrap_or("")))
+    };
+    section.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_page_on_json_has_the_keys_that_are_printed() {
+    let host = Host::new();
+    let page = include_str!("../docs/simulate-json.md");
+    let requests = file(&host, "requests.csv", REQUESTS.as_bytes());
+    let nodes = file(&host, "nodes.csv", b"cpu_milli,memory_mib,gpu,model\n64000,262144,2,T4\n");
+    let pods = file(
+        &host,
+        "pods.csv",
+        b"cpu_milli,memory_mib,num_gpu,gpu_milli\n1000,1024,1,500\n2000,1024,1,250\n",
+    );
+    let (requests, nodes, pods) = (requests.display(), nodes.display(), pods.display());
+    let slots = "slots --board h100-80 --gpus 3 --mix d4 --policy first-fit,vgpud";
+    let replayed = "trace, history, workload";
+    let commands = [
+        ("slots --fill", format!("{slots} --fill --seeds 2")),
+        ("slots --load", format!("{slots} --load 0.9 --requests 300 --seeds 1 --moves 1")),
+        (replayed, format!("trace --file {requests} --board l40s-48 --gpus 2 --policy first-fit/fifo")),
+        (replayed, "workload W5 --gpus 2 --policy first-fit".to_owned()),
+        ("openb", format!("openb --nodes {nodes} --pods {pods} --policy first-fit --seeds 2")),
+        ("bench", "bench --gpus 2,64 --decisions 50".to_owned()),
+        ("scenario", "scenario imaging".to_owned()),
+    ];
+    let mut printed: BTreeMap<&str, BTreeSet<(String, &str)>> = BTreeMap::new();
+    for (title, command) in &commands {
+        shapes(&answer(&host, command), "", printed.entry(title).or_default());
+    }
+    for (title, mut found) in printed {
+        // One pool is as a policy is, and the page says so.
+        found.retain(|(key, _)| !key.starts_with("one_pool."));
+        assert_eq!(documented(page, title), found, "{title}");
+    }
 }
